@@ -1,0 +1,246 @@
+"""Starts and stops the engine: what .pth, .start, sitecustomize and users call.
+
+The only place that puts engine, patches and configuration together. Importing it
+imports sys and os, which every interpreter has loaded already.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from mx_autopatch.engine.catalog import Catalog
+    from mx_autopatch.engine.config import Config
+    from mx_autopatch.engine.finder import Finder
+    from mx_autopatch.engine.report import Report
+    from mx_autopatch.engine.session import Session
+    from mx_autopatch.model import Patch
+
+#: Modules of the standard library that have patches (see engine.finder).
+WAITING = ("collections",)
+
+_finder: Finder | None = None
+_catalog: Catalog | None = None
+_at_exit = False
+
+
+def start() -> None:
+    """Start the engine if ``MX_AUTOPATCH`` is set; called at interpreter start.
+
+    Idempotent. Never raises; what goes wrong is one line on stderr.
+    """
+    if os.environ.get("MX_AUTOPATCH", "").lower() in ("", "0", "false", "no", "off"):
+        return
+    try:
+        if _finder is None:
+            _install(_prepare_from_environment)
+    except Exception as error:
+        _say(f"not active: {type(error).__name__}: {error}")
+
+
+def activate(
+    config: str | None = None,
+    *,
+    patches: Iterable[Patch] = (),
+    overrides: Mapping[str, Any] | None = None,
+    script: str | None = None,
+) -> None:
+    """Start the engine, or start it anew with another configuration.
+
+    Args:
+        config: An autopatch.toml; by default the one that is found from the script's
+            folder upward, else from the working directory upward.
+        patches: Patches to add to the known ones.
+        overrides: Values by dotted key (``{"patches.disable": ["mmcv.ext"]}``), over
+            those of the file and the environment.
+        script: The script from whose folder the configuration is looked for, if it
+            is not ``sys.argv[0]``.
+
+    Modules that are loaded already are patched late: the names that other modules
+    copied from them are rebound.
+
+    Raises:
+        ConfigError: the configuration has a fault; nothing is changed then.
+    """
+    from mx_autopatch.engine import config as configuration
+    from mx_autopatch.errors import ConfigError
+
+    loaded = configuration.load(
+        explicit=config,
+        overrides=overrides,
+        script=script or _script(),
+        trust_discovered=True,
+    )
+    session = _session(loaded, patches)
+    if session.problems:
+        raise ConfigError("\n".join(session.problems))
+    deactivate()
+    finder = _install(lambda: session)
+    finder.prepared()
+
+
+def deactivate() -> None:
+    """Take the finder away and revert every patch. Does nothing if not active."""
+    global _finder
+    finder, _finder = _finder, None
+    if finder is None:
+        return
+    if finder in sys.meta_path:
+        sys.meta_path.remove(finder)
+    finder.stop_waiting()
+    if finder.session is not None:
+        finder.session.revert()
+
+
+def report() -> Report:
+    """What has become of every known edit in this process."""
+    from mx_autopatch.engine.report import Report
+
+    if _finder is None:
+        return Report([], [])
+    _finder.prepared()
+    assert _finder.session is not None
+    return _finder.session.report()
+
+
+def register(obj: Any = None, *, name: str | None = None, force: bool = False) -> Any:
+    """Add a patch, or a function or class that makes one, to the catalog.
+
+    A decorator or a call. With the engine active it takes effect at once, late if its
+    trigger is loaded; else with the next activation.
+
+    Raises:
+        CatalogError: the name is taken; the message names both places.
+    """
+    if obj is None:
+        return lambda later: register(later, name=name, force=force)
+    root = catalog()
+    root.register(obj, name=name, force=force)
+    if _finder is not None and _finder.session is not None:
+        from mx_autopatch.engine.entries import made_from
+
+        key = name or getattr(obj, "name", None) or obj.__name__
+        session = _finder.session
+        session.add(made_from(root, key, session.config.options))
+        _finder.refresh()
+    return obj
+
+
+def catalog() -> Catalog:
+    """The root of the catalog, with the built-in patches in it."""
+    global _catalog
+    if _catalog is None:
+        from mx_autopatch.engine.catalog import Catalog
+        from mx_autopatch.engine.entries import indexed
+        from mx_autopatch.patches.index import INDEX
+
+        root = Catalog()
+        for entry in indexed(INDEX):
+            root.register(entry)
+        _catalog = root
+    return _catalog
+
+
+def active() -> Finder | None:
+    """The finder in force, None if the engine is not active."""
+    return _finder
+
+
+# -- wiring ----------------------------------------------------------------------
+
+
+def _install(prepare: Any) -> Finder:
+    global _finder, _at_exit
+    from mx_autopatch.engine.finder import Finder
+
+    _finder = Finder(prepare, WAITING)
+    sys.meta_path.insert(0, _finder)
+    _finder.wait_for_loaded()
+    os.environ.setdefault("MX_AUTOPATCH_MAIN", str(os.getpid()))
+    if not _at_exit:
+        import atexit
+
+        atexit.register(_finish)
+        _at_exit = True
+    return _finder
+
+
+def _prepare_from_environment() -> Session:
+    """The session of environment mode: used as far as it is valid, never raising."""
+    from mx_autopatch.engine import config as configuration
+
+    loaded = configuration.load(script=_script())
+    if loaded.path is not None and "MX_AUTOPATCH_CONFIG" not in os.environ:
+        # A spawned worker's argv does not show the script whose folder held it.
+        os.environ["MX_AUTOPATCH_DISCOVERED"] = loaded.path
+    session = _session(loaded, ())
+    if session.problems:
+        more = len(session.problems) - 1
+        rest = f" (and {more} more: see mx-autopatch status)" if more else ""
+        _say(session.problems[0] + rest)
+    return session
+
+
+def _session(config: Config, patches: Iterable[Patch]) -> Session:
+    from mx_autopatch.device import is_device
+    from mx_autopatch.engine.config import check_names
+    from mx_autopatch.engine.entries import PatchEntry, made_from
+    from mx_autopatch.engine.plugins import load_plugins
+    from mx_autopatch.engine.session import Session
+
+    problems = list(config.problems)
+    entries = [PatchEntry.of(patch) for patch in patches]
+    root = catalog()
+    for plugin in load_plugins(config, problems.append):
+        try:
+            root.register(plugin)
+        except Exception as error:
+            problems.append(str(error))
+    for name in list(root):
+        try:
+            entries += made_from(root, name, config.options)
+        except Exception as error:
+            problems.append(f"patch {name!r}: {error}")
+    problems += check_names(config, [entry.name for entry in entries])
+    capabilities = {"device": lambda name: is_device(name, config.device)}
+    return Session(config, entries, problems, capabilities)
+
+
+def _script() -> str | None:
+    return sys.argv[0] if getattr(sys, "argv", None) else None
+
+
+def _finish() -> None:
+    """At exit: the JSON report, and a few lines on stderr where that is our part."""
+    if _finder is None or _finder.session is None:
+        return
+    try:
+        session = _finder.session
+        config = session.config
+        if config.report_path is None and not session.has_outcomes():
+            return
+        result = session.report()
+        if config.report_path is not None:
+            result.save(config.report_path)
+        if config.report_level != "silent":
+            from mx_autopatch.engine.report import speaks
+
+            if speaks():
+                for line in result.summary(config.report_level == "detail"):
+                    print(line, file=sys.stderr)
+    except Exception as error:
+        _say(f"no report: {type(error).__name__}: {error}")
+
+
+def _say(text: str) -> None:
+    # stderr is None under pythonw, and may be closed by the time of exit.
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(f"mx_autopatch: {text}\n")
+        except (OSError, ValueError):
+            return

@@ -1,0 +1,329 @@
+"""Edits carried out on a module that has executed.
+
+Every edit is planned first and done afterwards: planning resolves targets and runs
+factories but changes nothing, so a patch of which one edit cannot apply has not
+half applied.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from mx_autopatch.engine.binding import Bindings, Layer, Site, find_site
+from mx_autopatch.engine.wrapping import Adoption, replacing, wrapping, wrapping_construction
+from mx_autopatch.errors import PatchError
+from mx_autopatch.model import (
+    MISSING,
+    Call,
+    Context,
+    Define,
+    Edit,
+    NotNeeded,
+    Patch,
+    Register,
+    Replace,
+    Wrap,
+)
+
+Move = tuple[Any, Any]
+
+
+class Conflict(PatchError):
+    """Another patch holds the target."""
+
+
+@dataclass
+class Done:
+    """A change that was made.
+
+    ``moves`` are pairs of what could be read before and what can be now; ``undo``
+    takes the change back and returns the pairs of that.
+    """
+
+    undo: Callable[[], list[Move]]
+    moves: list[Move] = field(default_factory=list)
+    #: Namespaces in which copies are left alone.
+    keep: list[Mapping[str, Any]] = field(default_factory=list)
+    note: str = ""
+
+
+Plan = Callable[[], Done]
+
+
+@dataclass
+class Workbench:
+    """What planning an edit needs to know."""
+
+    patch: Patch
+    context: Context
+    bindings: Bindings
+    complain: Callable[[str, BaseException], None]
+
+    def plan(self, edit: Edit) -> Plan:
+        """How to carry ``edit`` out.
+
+        Raises:
+            LookupError: the target is not there.
+            Conflict: another patch holds it.
+            NotNeeded: there is nothing to do.
+        """
+        return _PLANNERS[type(edit)](self, edit)
+
+    def given(self, edit: Any, name: str) -> Any:
+        """The edit's object, made by its factory if it has one."""
+        return edit.factory(self.context) if edit.factory is not None else getattr(edit, name)
+
+    def refuse_conflict(self, site: Site) -> None:
+        """Raise Conflict if a patch has replaced ``site``."""
+        holder = self.bindings.replaced_by(site)
+        if holder is not None:
+            raise Conflict(f"{site.name} has been replaced by patch {holder!r}")
+
+    def layer(self, site: Site, kind: str, build: Callable[[Any], Any], source: Any) -> Plan:
+        """Plan to put one layer on ``site``; ``source`` is the code behind it."""
+        layer = Layer(self.patch.name, kind, build)
+
+        def do() -> Done:
+            if kind == "replace":  # two edits of one patch may have been planned
+                self.refuse_conflict(site)
+            below = site.visible()
+            binding = self.bindings.at(site)
+            try:
+                moved = binding.push(layer)
+            finally:
+                self.bindings.release(binding)
+            bound = binding.bound
+            plain = source is getattr(bound, "__func__", bound)
+            adoption = Adoption(source, below) if plain else None
+            self.bindings.remember(bound, self.patch.name, source)
+
+            def undo() -> list[Move]:
+                back = binding.remove(layer)
+                if adoption is not None:
+                    adoption.undo()
+                self.bindings.forget(bound)
+                self.bindings.release(binding)
+                return [back]
+
+            keep = [vars(self.context.module), *_homes(source)]
+            return Done(undo, [moved], keep)
+
+        return do
+
+
+def _plan_replace(bench: Workbench, edit: Replace) -> Plan:
+    site, current = find_site(edit.target, bench.context.module)
+    new = bench.given(edit, "replacement")
+    classes = isinstance(current, type) and isinstance(new, type) and edit.guard is None
+    if classes and _is_python_class(new) and not issubclass(new, current):
+        return _in_place(bench, current, new)
+    bench.refuse_conflict(site)
+    _refuse_twice(bench, current, new, edit)
+    build = replacing(new, edit.guard, lambda error: bench.complain(edit.target, error))
+    return bench.layer(site, "replace", build, new)
+
+
+def _plan_wrap(bench: Workbench, edit: Wrap) -> Plan:
+    site, current = find_site(edit.target, bench.context.module)
+    _refuse_twice(bench, current, edit.wrapper, edit)
+    if isinstance(current, type) and _is_python_class(current):
+        site = Site(current, "__init__", is_attribute=True)
+        return bench.layer(site, "wrap", wrapping_construction(current, edit.wrapper), edit.wrapper)
+    build = wrapping(edit.wrapper, in_class=isinstance(site.container, type))
+    return bench.layer(site, "wrap", build, edit.wrapper)
+
+
+def _plan_define(bench: Workbench, edit: Define) -> Plan:
+    site, current = find_site(edit.target, bench.context.module, may_miss=True)
+    if current is not MISSING:
+        raise NotNeeded(f"{edit.target} is there already")
+    value = bench.given(edit, "value")
+    return bench.layer(site, "define", lambda below: value, MISSING)
+
+
+def _plan_register(bench: Workbench, edit: Register) -> Plan:
+    _, registry = find_site(edit.target, bench.context.module)
+    obj = bench.given(edit, "obj")
+    name = edit.name or getattr(obj, "__name__", None)
+    entries = getattr(registry, "_module_dict", None)
+    if not isinstance(entries, dict) or not callable(getattr(registry, "register_module", None)):
+        raise PatchError(f"{edit.target} is a {type(registry).__name__}, not an mm* Registry")
+    if not isinstance(name, str):
+        raise PatchError(f"Register({edit.target!r}): {obj!r} has no name; give name=...")
+    known = entries.get(name, MISSING)
+    if known is not MISSING and known is not obj and not edit.force:
+        raise Conflict(f"{edit.target}: {name!r} is registered already: {known!r}")
+
+    def do() -> Done:
+        registry.register_module(name=name, module=obj, force=True)
+
+        def undo() -> list[Move]:
+            if entries.get(name) is not obj:
+                raise PatchError(f"{edit.target}[{name!r}] was changed by other code since")
+            Site(entries, name, is_attribute=False).put(known)
+            return []
+
+        return Done(undo, note=f"as {name!r}")
+
+    return do
+
+
+def _plan_call(bench: Workbench, edit: Call) -> Plan:
+    def do() -> Done:
+        before = _snapshot(bench.context.module)
+        try:
+            result = edit.function(bench.context)
+        except BaseException:
+            _restore(_changes(before))
+            raise
+        changes = _changes(before)
+        note = ", ".join(site.name for site, _, _ in changes)
+        if isinstance(result, str):
+            note = result
+        moves = [(old, new) for site, old, new in changes if site.is_attribute]
+
+        def undo() -> list[Move]:
+            _restore(changes)
+            if callable(result):
+                result()
+            return [(new, old) for old, new in moves]
+
+        return Done(undo, moves, [vars(bench.context.module), *_homes(edit.function)], note)
+
+    return do
+
+
+_PLANNERS: dict[type, Callable[[Workbench, Any], Plan]] = {
+    Replace: _plan_replace,
+    Wrap: _plan_wrap,
+    Define: _plan_define,
+    Register: _plan_register,
+    Call: _plan_call,
+}
+
+
+def _refuse_twice(bench: Workbench, current: Any, source: Any, edit: Edit) -> None:
+    """An alias of what this patch has bound elsewhere needs no second wrapper."""
+    if bench.bindings.is_made_by(current, bench.patch.name, source):
+        raise NotNeeded(f"{edit.target} is another name for what this patch has bound already")
+
+
+def _homes(source: Any) -> Iterable[Mapping[str, Any]]:
+    """The namespace in which a function or class was written."""
+    function = getattr(source, "__func__", source)
+    if isinstance(function, types.FunctionType):
+        return [function.__globals__]
+    module = sys.modules.get(getattr(source, "__module__", None) or "")
+    return [vars(module)] if module is not None else []
+
+
+# -- a class in place ------------------------------------------------------------
+
+
+def _is_python_class(cls: type) -> bool:
+    """Whether ``cls`` was made by a class statement, so that it can be changed."""
+    heap_type = 1 << 9
+    return bool(cls.__flags__ & heap_type)
+
+
+_NOT_TAKEN = {
+    *("__dict__", "__weakref__", "__module__", "__qualname__", "__name__", "__slots__"),
+    *("__orig_bases__", "__firstlineno__", "__static_attributes__", "__classdict__"),
+}
+
+
+def _in_place(bench: Workbench, cls: type, new: type) -> Plan:
+    plans = []
+    for name, value in list(vars(new).items()):
+        if name in _NOT_TAKEN or (name == "__doc__" and value is None):
+            continue
+        site = Site(cls, name, is_attribute=True)
+        bench.refuse_conflict(site)
+        moved = _transplanted(value, new, cls)
+        plans.append(bench.layer(site, "replace", functools.partial(_anyway, moved), MISSING))
+
+    def do() -> Done:
+        done: list[Done] = []
+        try:
+            done.extend(plan() for plan in plans)
+        except BaseException:
+            for one in reversed(done):
+                one.undo()
+            raise
+        return Done(lambda: [move for one in reversed(done) for move in one.undo()])
+
+    return do
+
+
+def _anyway(value: Any, below: Any) -> Any:
+    return value
+
+
+def _transplanted(value: Any, source: type, target: type) -> Any:
+    """``value`` with ``super()`` and ``__class__`` meaning ``target``, not ``source``."""
+    if isinstance(value, (staticmethod, classmethod)):
+        return type(value)(_transplanted(value.__func__, source, target))
+    if isinstance(value, property):
+        parts = (value.fget, value.fset, value.fdel)
+        moved = [None if f is None else _transplanted(f, source, target) for f in parts]
+        return property(moved[0], moved[1], moved[2], value.__doc__)
+    if not isinstance(value, types.FunctionType):
+        return value
+    cells = tuple(
+        types.CellType(target) if _holds(cell, source) else cell for cell in value.__closure__ or ()
+    )
+    qualname = value.__qualname__.replace(source.__qualname__, target.__qualname__, 1)
+    copy = types.FunctionType(
+        value.__code__, value.__globals__, value.__name__, value.__defaults__, cells or None
+    )
+    copy.__kwdefaults__ = value.__kwdefaults__
+    copy.__dict__.update(value.__dict__)
+    copy.__doc__, copy.__annotations__ = value.__doc__, value.__annotations__
+    copy.__qualname__, copy.__module__ = qualname, target.__module__
+    return copy
+
+
+def _holds(cell: types.CellType, value: Any) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:  # an empty cell
+        return False
+
+
+# -- what a free function changed ------------------------------------------------
+
+Changes = list[tuple[Site, Any, Any]]
+
+
+def _snapshot(module: Any) -> list[tuple[Any, bool, dict[Any, Any]]]:
+    """The module's names, and those of its classes and registries, as they are now."""
+    places: list[tuple[Any, bool, dict[Any, Any]]] = [(module, True, dict(vars(module)))]
+    for value in list(vars(module).values()):
+        if isinstance(value, type):
+            places.append((value, True, dict(vars(value))))
+        entries = getattr(value, "__dict__", {}).get("_module_dict")
+        if isinstance(entries, dict):
+            places.append((entries, False, dict(entries)))
+    return places
+
+
+def _changes(before: list[tuple[Any, bool, dict[Any, Any]]]) -> Changes:
+    changes: Changes = []
+    for container, is_attribute, old in before:
+        now = dict(vars(container)) if is_attribute else dict(container)
+        for key in {**old, **now}:
+            was, is_ = old.get(key, MISSING), now.get(key, MISSING)
+            if was is not is_ and key not in ("__dict__", "__weakref__", "__abstractmethods__"):
+                changes.append((Site(container, key, is_attribute), was, is_))
+    return changes
+
+
+def _restore(changes: Changes) -> None:
+    for site, was, is_ in reversed(changes):
+        if site.own() is is_:
+            site.put(was)

@@ -1,0 +1,221 @@
+"""The ``sys.meta_path`` entry.
+
+Until the first import from outside the standard library it knows nothing but a few
+names to wait for; that import prepares the session, and from then on a name that is
+no trigger costs one dictionary look-up, without a lock.
+
+Only sys, os and _thread are imported here: this module is part of start-up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import _local
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Callable, Optional
+
+    from mx_autopatch.engine.session import Session
+
+    FindSpec = Callable[..., Optional[ModuleSpec]]
+
+# Imported by `site` in every process, before anybody has asked for anything.
+_START_UP = ("mx_autopatch", "sitecustomize", "usercustomize", "_distutils_hack")
+
+
+def _stdlib_names() -> frozenset[str]:
+    names = getattr(sys, "stdlib_module_names", None)
+    if names is None:  # Python 3.9
+        folder = os.path.dirname(os.__file__)
+        files = os.listdir(folder) + os.listdir(os.path.join(folder, "lib-dynload"))
+        names = {name.partition(".")[0] for name in files} - {"site-packages"}
+        names.update(sys.builtin_module_names)
+    return frozenset(names)
+
+
+class Finder:
+    """Wraps the loader of every trigger; leaves every other import alone.
+
+    Args:
+        prepare: Builds the session; called at the first import of a module outside
+            the standard library, possibly by several threads at once.
+        waiting: Modules of the standard library whose patches only define names.
+            They are loaded in nearly every process, so importing one fires nothing:
+            the first attribute that it turns out to lack does.
+    """
+
+    def __init__(self, prepare: Callable[[], Session], waiting: Iterable[str] = ()) -> None:
+        self.session: Session | None = None
+        self._prepare = prepare
+        self._waiting = frozenset(waiting)
+        self._thread = _local()
+        self._stdlib: frozenset[str] | None = None
+        self._handlers: list[tuple[dict[str, object], object]] = []
+        # The import system looks find_spec up on the instance each time, so changing
+        # phase is one assignment and the steady phase pays for no test of it.
+        self.find_spec: FindSpec = self._before_preparation
+
+    # -- phases ----------------------------------------------------------------
+
+    def _before_preparation(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        top = fullname.partition(".")[0]
+        if self._stdlib is None:
+            self._stdlib = _stdlib_names()
+        if top in self._stdlib:
+            return self._wait_for(fullname, path, target) if fullname in self._waiting else None
+        if top in _START_UP or top.startswith("__editable__"):
+            return None
+        if not self.prepared():
+            return None  # this thread is preparing: what that imports is not a trigger
+        return self.find_spec(fullname, path, target)
+
+    def _steady(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname not in self._index:
+            return None
+        return self._trigger(fullname, path, target)
+
+    def _steady_with_prefixes(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname not in self._index and not fullname.startswith(self._prefixes):
+            return None
+        return self._trigger(fullname, path, target)
+
+    def prepared(self) -> bool:
+        """Prepare the session if nobody has; False if this very thread is at it."""
+        if self.session is not None:
+            return True
+        if getattr(self._thread, "preparing", False):
+            return False
+        self._thread.preparing = True
+        try:
+            # No lock: another thread may hold the import lock of a module that the
+            # preparation imports. Two threads may both prepare; the first one counts.
+            session = self._prepare()
+            if self.session is None:
+                self.session = session
+                self.refresh()
+                session.apply_to_loaded(self._waiting)
+        finally:
+            self._thread.preparing = False
+        return True
+
+    def refresh(self) -> None:
+        """Take over the session's triggers, after they changed."""
+        assert self.session is not None
+        self._index = self.session.index
+        self._prefixes = self.session.prefixes
+        self.find_spec = self._steady_with_prefixes if self._prefixes else self._steady
+
+    # -- triggers --------------------------------------------------------------
+
+    def _trigger(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        asking = self._thread.__dict__.setdefault("asking", set())
+        if fullname in asking:
+            return None  # another hook, asked by us, asks the whole of sys.meta_path again
+        if fullname in self._waiting:
+            return self._wait_for(fullname, path, target)
+        asking.add(fullname)
+        try:
+            assert self.session is not None
+            return self.session.find_spec(
+                fullname, lambda: self._ask_others(fullname, path, target)
+            )
+        finally:
+            asking.discard(fullname)
+
+    def _ask_others(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        """Ask the entries behind this one; those before it have been asked already."""
+        finders = list(sys.meta_path)
+        if self in finders:
+            del finders[: finders.index(self) + 1]
+        for finder in finders:
+            find_spec = getattr(finder, "find_spec", None)
+            if find_spec is not None:
+                spec: ModuleSpec | None = find_spec(fullname, path, target)
+                if spec is not None:
+                    return spec
+        return None
+
+    # -- modules of the standard library ---------------------------------------
+
+    def _wait_for(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        spec = self._ask_others(fullname, path, target)
+        if spec is not None:
+            from mx_autopatch.engine.loader import hook
+
+            hook(spec, _Waiting(self))
+        return spec
+
+    def wait_for_loaded(self) -> None:
+        """Put the same handler on waited-for modules that were loaded before us."""
+        for name in self._waiting:
+            module = sys.modules.get(name)
+            if module is not None:
+                self.fire_on_miss(module)
+
+    def fire_on_miss(self, module: ModuleType) -> None:
+        """Give ``module`` a ``__getattr__`` that applies its patches once (PEP 562)."""
+        namespace = vars(module)
+        if "__getattr__" in namespace:
+            return
+
+        def __getattr__(name: str) -> object:
+            # inspect, doctest and pickle probe dunders everywhere; no patch defines one.
+            if not (name.startswith("__") and name.endswith("__")):
+                namespace.pop("__getattr__", None)
+                if self.prepared() and self.session is not None:
+                    self.session.fire(module.__name__, module)
+                if name in namespace:
+                    return namespace[name]
+            message = f"module {module.__name__!r} has no attribute {name!r}"
+            if sys.version_info >= (3, 10):
+                raise AttributeError(message, name=name, obj=module)
+            raise AttributeError(message)
+
+        namespace["__getattr__"] = __getattr__
+        self._handlers.append((namespace, __getattr__))
+
+    def stop_waiting(self) -> None:
+        """Take the handlers of modules off that never lacked anything."""
+        for namespace, handler in self._handlers:
+            if namespace.get("__getattr__") is handler:
+                del namespace["__getattr__"]
+        self._handlers.clear()
+
+
+class _Waiting:
+    """The firing of a waited-for module: nothing before, the miss handler after."""
+
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
+
+    def before(self, module: ModuleType) -> Callable[[], None]:
+        return lambda: None
+
+    def after(self, module: ModuleType) -> None:
+        self._finder.fire_on_miss(module)

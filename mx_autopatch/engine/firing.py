@@ -1,0 +1,360 @@
+"""Carries out a session's patches, trigger by trigger."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+
+from mx_autopatch.engine import during, late, plugins, virtual
+from mx_autopatch.engine.apply import Conflict, Done, Plan, Workbench
+from mx_autopatch.engine.binding import Bindings
+from mx_autopatch.engine.loader import hook
+from mx_autopatch.engine.requires import Requirements
+from mx_autopatch.errors import PatchError
+from mx_autopatch.model import (
+    Context,
+    During,
+    Edit,
+    NotNeeded,
+    Patch,
+    Provide,
+    Redirect,
+    Status,
+    parse_target,
+)
+
+if TYPE_CHECKING:
+    from mx_autopatch.engine.entries import PatchEntry
+    from mx_autopatch.engine.session import Session
+
+# These act while a module is found or executed, not once it has been.
+_BEFORE = (During, Provide, Redirect)
+
+
+class Change(NamedTuple):
+    """An edit that is in force."""
+
+    patch: str
+    edit: Edit
+    number: int
+    done: Done
+
+
+class Workshop:
+    """The working part of a session, imported with the first trigger."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._bindings = Bindings()
+        self._changes: list[Change] = []
+        self._fired: dict[str, Any] = {}
+        self._verdicts: dict[str, str] = {}
+        self._complained: set[str] = set()
+        self._requirements = Requirements(session.capabilities, _true_version)
+
+    # -- finding ---------------------------------------------------------------
+
+    def find_spec(self, name: str, ask: Callable[[], ModuleSpec | None]) -> ModuleSpec | None:
+        """The spec of ``name`` after stubs, redirects and provided modules had their say."""
+        if name in plugins.FILES:
+            return spec_from_file_location(name, plugins.FILES[name])
+        spec = self._ruled(name) or self._edited(name, ask)
+        if spec is not None and self._session.index.get(name):
+            hook(spec, Firing(self, name))
+        return spec
+
+    def _ruled(self, name: str) -> ModuleSpec | None:
+        """What ``modules.stub`` and ``modules.redirect`` say."""
+        config = self._session.config
+        for old, new in config.redirect.items():
+            if name == old or name.startswith(old + "."):
+                to = new + name[len(old) :]
+                return virtual.virtual_spec(name, f"redirected to {to}", virtual.redirected(to))
+        for rule in config.stub:
+            if name == rule.name or name.startswith(rule.name + "."):
+                source = config.sources.get("modules.stub", "")
+                text = f"{source}: modules.stub names {rule.name!r}; install it, or drop the rule"
+                if rule.probes == "absent":
+                    from mx_autopatch.engine.probing import is_probe
+
+                    if is_probe():
+                        raise ModuleNotFoundError(f"No module named {name!r} ({text})", name=name)
+                return virtual.stub_spec(name, text)
+        return None
+
+    def _edited(self, name: str, ask: Callable[[], ModuleSpec | None]) -> ModuleSpec | None:
+        """What redirect and provide edits say; the other finders' answer if nothing."""
+        edits = [
+            (entry.load(), number, edit)
+            for entry in self._ordered(name)
+            for number, edit in enumerate(entry.load().edits)
+            if edit.target == name and isinstance(edit, (Provide, Redirect))
+        ]
+        spec: ModuleSpec | None = None
+        asked = False
+        for patch, number, edit in edits:
+            if why := self._unmet(patch):
+                self._record(patch, number, Status.UNMET, why)
+                continue
+            if not asked and (isinstance(edit, Provide) or edit.if_missing):
+                spec, asked = ask(), True
+            if isinstance(edit, Redirect):
+                if spec is not None and edit.if_missing:
+                    self._record(patch, number, Status.UNMET, f"{name} is there already")
+                    continue
+                self._record(patch, number, Status.APPLIED, f"{edit.to} answers")
+                return virtual.virtual_spec(
+                    name, f"redirected to {edit.to}", virtual.redirected(edit.to)
+                )
+            assert isinstance(edit, Provide)
+            populate = virtual.provided(edit.source)
+            if spec is None:
+                self._record(patch, number, Status.APPLIED, f"from {edit.source}")
+                return virtual.virtual_spec(name, f"mx_autopatch ({edit.source})", populate)
+
+            def tell(error: BaseException, patch: Patch = patch, number: int = number) -> None:
+                reason = f"the installed one does not load: {error}"
+                self._record(patch, number, Status.APPLIED, reason)
+
+            self._record(patch, number, Status.UNMET, f"{name} is installed")
+            spec.loader = virtual.WithFallback(spec, populate, tell)  # type: ignore[assignment]
+            return spec
+        return spec if asked else ask()
+
+    # -- round the execution of a module ---------------------------------------
+
+    def before(self, trigger: str, module: ModuleType) -> Callable[[], None]:
+        """Show what During edits want shown; the result takes it back."""
+        if self._fired.get(trigger) is module:  # a reload: its code meets no patches of ours
+            self.revert(trigger)
+        shown: list[tuple[ModuleType, str]] = []
+        for entry in self._ordered(trigger):
+            patch = entry.load()
+            for number, edit in enumerate(patch.edits):
+                if isinstance(edit, During) and edit.trigger == trigger:
+                    view = self._show(patch, number, edit, module)
+                    if view is not None:
+                        shown.append(view)
+
+        def finish() -> None:
+            for target, attribute in shown:
+                during.hide(target, attribute, trigger)
+
+        return finish
+
+    def _show(
+        self, patch: Patch, number: int, edit: During, module: ModuleType
+    ) -> tuple[ModuleType, str] | None:
+        name, ((_, key),) = parse_target(edit.target)
+        attribute = str(key)
+        try:
+            if why := self._unmet(patch):
+                raise NotNeeded(why)
+            from importlib import import_module
+
+            target = import_module(name)
+            context = self._context(patch, module)
+            value = edit.factory(context) if edit.factory is not None else edit.value
+            during.show(target, attribute, edit.trigger, value)
+        except NotNeeded as error:
+            self._record(patch, number, Status.UNMET, str(error))
+        except ImportError as error:
+            self._record(patch, number, Status.MISSING, f"{name} cannot be imported: {error}")
+        except Exception as error:
+            self._record(patch, number, Status.FAILED, _words(error))
+        else:
+            self._record(patch, number, Status.APPLIED, f"read as {value!r}")
+            return target, attribute
+        return None
+
+    def fire(self, trigger: str, module: Any, is_late: bool = False) -> None:
+        """Apply all patches of ``trigger`` to its module."""
+        for entry in self._ordered(trigger):
+            self.apply(entry, trigger, module, is_late)
+        self._fired[trigger] = module
+
+    def apply(self, entry: PatchEntry, trigger: str, module: Any, is_late: bool = False) -> None:
+        """Apply the edits of one patch that share this trigger: all, or none."""
+        try:
+            patch = entry.load()
+        except Exception as error:
+            self._session.note(f"patch {entry.name!r} cannot be loaded: {_words(error)}")
+            return
+        edits = [
+            (number, edit)
+            for number, edit in enumerate(patch.edits)
+            if edit.trigger == trigger and not isinstance(edit, _BEFORE)
+        ]
+        if edits:
+            self._apply(patch, edits, module, is_late)
+            if self._session.config.strict:
+                self._raise_for_faults(patch.name)
+
+    def _apply(
+        self, patch: Patch, edits: list[tuple[int, Edit]], module: Any, is_late: bool
+    ) -> None:
+        if why := self._unmet(patch):
+            for number, _ in edits:
+                self._record(patch, number, Status.UNMET, why)
+            return
+        bench = Workbench(patch, self._context(patch, module), self._bindings, self._complain)
+        plans: list[tuple[int, Edit, Plan]] = []
+        changes: list[Change] = []
+        current = edits[0][0]
+        try:
+            for current, edit in edits:
+                try:
+                    plans.append((current, edit, bench.plan(edit)))
+                except NotNeeded as error:
+                    self._record(patch, current, Status.UNMET, str(error))
+            for current, edit, plan in plans:
+                try:
+                    changes.append(Change(patch.name, edit, current, plan()))
+                except NotNeeded as error:
+                    self._record(patch, current, Status.UNMET, str(error))
+        except Exception as error:
+            self._take_back(changes)
+            status = _status(error)
+            for number, _ in edits:
+                reason = _words(error) if number == current else ""
+                reason = reason or f"not applied, since {patch.edits[current].target} could not be"
+                self._record(patch, number, status, reason)
+            return
+        self._changes += changes
+        self._settle(patch, changes, module, is_late)
+
+    def _settle(self, patch: Patch, changes: list[Change], module: Any, is_late: bool) -> None:
+        """Rebind copies made before, and record the outcomes."""
+        moves = [move for change in changes for move in change.done.moves]
+        keep = [namespace for change in changes for namespace in change.done.keep]
+        # A module that was just executed may have been copied from while it executed.
+        where = None if is_late else late.modules_since(getattr(module, "__name__", ""))
+        found = late.rebind(moves, where, keep)
+        for change in changes:
+            originals = [old for old, _ in change.done.moves]
+            unreachable = [w for old in originals for w in late.unreachable(old)] if is_late else []
+            self._record(
+                patch,
+                change.number,
+                Status.LATE if is_late else Status.APPLIED,
+                change.done.note,
+                rebound=tuple(name for old in originals for name in found.get(id(old), ())),
+                unreachable=tuple(unreachable),
+            )
+
+    # -- reverting -------------------------------------------------------------
+
+    def revert(self, trigger: str | None = None) -> None:
+        """Take changes back, the last one first: all, or those of one trigger."""
+        chosen = [c for c in self._changes if trigger is None or c.edit.trigger == trigger]
+        self._changes = [c for c in self._changes if c not in chosen]
+        for change in reversed(chosen):
+            try:
+                moves = change.done.undo()
+            except Exception as error:
+                self._outcome(change, Status.FAILED, f"could not be reverted: {_words(error)}")
+                continue
+            late.rebind(moves, None, change.done.keep)
+            self._outcome(change, Status.REVERTED)
+        if trigger is None:
+            self._fired.clear()
+
+    def _take_back(self, changes: list[Change]) -> None:
+        for change in reversed(changes):
+            try:
+                change.done.undo()
+            except Exception as error:
+                self._session.note(f"{change.patch}: {change.edit.target}: {_words(error)}")
+
+    def _outcome(self, change: Change, status: Status, reason: str = "") -> None:
+        self._session.record(change.patch, change.edit, change.number, status, reason=reason)
+
+    # -- small things ----------------------------------------------------------
+
+    def _ordered(self, trigger: str) -> list[PatchEntry]:
+        loadable = []
+        for entry in self._session.index.get(trigger, ()):
+            try:
+                loadable.append((entry.key, entry))
+            except Exception as error:
+                self._session.note(f"patch {entry.name!r} cannot be loaded: {_words(error)}")
+        return [entry for _, entry in sorted(loadable, key=lambda pair: pair[0])]
+
+    def _unmet(self, patch: Patch) -> str:
+        """Why the patch's requirements do not hold; decided once a process."""
+        if patch.name not in self._verdicts:
+            try:
+                self._verdicts[patch.name] = self._requirements.unmet(patch.requires)
+            except Exception as error:
+                self._verdicts[patch.name] = f"its requirement failed: {_words(error)}"
+        return self._verdicts[patch.name]
+
+    def _context(self, patch: Patch, module: Any) -> Context:
+        given = self._session.config.options.get(patch.name, {})
+        for name in given:
+            if name not in patch.options:
+                known = ", ".join(patch.options) or "none"
+                self._session.note(
+                    f"{self._session.config.sources.get('patches.options', '')}: "
+                    f"patches.options.{patch.name}: unknown option {name!r}; known: {known}"
+                )
+        return Context(module, {**patch.options, **given}, self._session.config)
+
+    def _complain(self, target: str, error: BaseException) -> None:
+        """Report a guard that raised, once a target."""
+        if target not in self._complained:
+            self._complained.add(target)
+            text = f"the guard of {target} raised, so the original ran: {_words(error)}"
+            self._session.note(text)
+            print(f"mx_autopatch: {text}", file=sys.stderr)
+
+    def _record(
+        self, patch: Patch, number: int, status: Status, reason: str = "", **more: Any
+    ) -> None:
+        self._session.record(patch.name, patch.edits[number], number, status, reason=reason, **more)
+
+    def _raise_for_faults(self, patch: str) -> None:
+        from mx_autopatch.engine.report import describe
+
+        faults = [o for o in self._session.report().of(patch) if o.status.is_fault]
+        if faults:
+            raise PatchError("; ".join(map(describe, faults)) + " (strict mode)")
+
+
+class Firing:
+    """What happens round one execution of one trigger."""
+
+    def __init__(self, workshop: Workshop, trigger: str) -> None:
+        self._workshop, self._trigger = workshop, trigger
+
+    def before(self, module: ModuleType) -> Callable[[], None]:
+        return self._workshop.before(self._trigger, module)
+
+    def after(self, module: ModuleType) -> None:
+        self._workshop.fire(self._trigger, module)
+
+
+def _status(error: Exception) -> Status:
+    if isinstance(error, Conflict):
+        return Status.CONFLICT
+    return Status.MISSING if isinstance(error, LookupError) else Status.FAILED
+
+
+def _words(error: BaseException) -> str:
+    """An error in one line, with the line of a patch file that raised it."""
+    if isinstance(error, (PatchError, LookupError)) and error.args:
+        return str(error.args[0])
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _true_version(name: str) -> str | None:
+    module = sys.modules.get(name)
+    version = during.true_value(module, "__version__") if module is not None else None
+    return version if isinstance(version, str) else None

@@ -1,0 +1,107 @@
+"""Copies of an original that other modules hold, and what can be done about them.
+
+``from mmcv.ops import nms`` before activation leaves the unpatched function in the
+importing module (vllm-ascend#15815 is one of many such reports). Module globals are
+rebound; what lies deeper is named, so that nobody believes it patched.
+"""
+
+from __future__ import annotations
+
+import enum
+import gc
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# Values that are shared by identity all over the interpreter: that another module
+# holds the same object says nothing about where it got it.
+_SHARED = (
+    *(str, bytes, int, float, complex, bool, tuple, frozenset),
+    *(type(None), type(NotImplemented), type(...), enum.Enum, types.ModuleType),
+)
+
+
+def rebindable(value: Any) -> bool:
+    """Whether finding ``value`` elsewhere means that it was copied from its site."""
+    return not isinstance(value, _SHARED)
+
+
+def modules_since(name: str) -> list[types.ModuleType]:
+    """The modules whose import began after that of ``name``; all if it is not there."""
+    names = list(sys.modules)
+    start = names.index(name) + 1 if name in sys.modules else 0
+    return [module for module in map(sys.modules.get, names[start:]) if module is not None]
+
+
+def rebind(
+    changes: Iterable[tuple[Any, Any]],
+    modules: Iterable[Any] | None = None,
+    keep: Iterable[Mapping[str, Any]] = (),
+) -> dict[int, list[str]]:
+    """Replace objects by others in the globals of modules.
+
+    Args:
+        changes: Pairs of old and new object, compared by identity.
+        modules: Where to look; all loaded modules by default.
+        keep: Namespaces that are left alone: the site's own module, and the one
+            where the new object was written.
+
+    Returns:
+        For ``id(old)``, where copies were rebound, as ``module:name``.
+    """
+    table = {id(old): (old, new) for old, new in changes if old is not new and rebindable(old)}
+    found: dict[int, list[str]] = {}
+    if not table:
+        return found
+    spared = {id(namespace) for namespace in keep}
+    for module in list(sys.modules.values()) if modules is None else modules:
+        namespace = getattr(module, "__dict__", None)
+        if not isinstance(namespace, dict) or id(namespace) in spared:
+            continue
+        if str(namespace.get("__name__", "")).startswith("mx_autopatch."):
+            continue  # our own operators may call the original
+        for name, value in list(namespace.items()):
+            pair = table.get(id(value))
+            if pair is not None:
+                namespace[name] = pair[1]
+                found.setdefault(id(pair[0]), []).append(f"{module.__name__}:{name}")
+    return found
+
+
+def unreachable(original: Any) -> list[str]:
+    """Who else holds ``original``, in words: closures, default arguments, attributes."""
+    if not rebindable(original):
+        return []
+    words: set[str] = set()
+    for holder in gc.get_referrers(original):
+        if isinstance(holder, types.CellType):
+            words.update(f"closure of {name}" for name in _functions_with(holder))
+        elif isinstance(holder, (tuple, dict)):
+            words.update(f"default argument of {name}" for name in _functions_with(holder, False))
+            if isinstance(holder, dict):
+                words.update(_owners(holder, original))
+    return sorted(words)
+
+
+def _functions_with(holder: Any, is_cell: bool = True) -> list[str]:
+    names = []
+    holders = [holder]
+    if is_cell:  # function -> tuple of cells -> cell
+        holders = [tuple_ for tuple_ in gc.get_referrers(holder) if isinstance(tuple_, tuple)]
+    for function in (f for each in holders for f in gc.get_referrers(each)):
+        if isinstance(function, types.FunctionType):
+            parts = (function.__closure__, function.__defaults__, function.__kwdefaults__)
+            if any(part is each for part in parts for each in holders):
+                names.append(f"{function.__module__}.{function.__qualname__}")
+    return [name for name in names if not name.startswith("mx_autopatch.")]
+
+
+def _owners(namespace: dict[Any, Any], original: Any) -> list[str]:
+    """Attributes of classes and of objects whose dictionary this is."""
+    names = [str(name) for name, value in list(namespace.items()) if value is original]
+    if "__module__" in namespace and "__qualname__" not in namespace:
+        for owner in gc.get_referrers(namespace):
+            if isinstance(owner, type):
+                return [f"attribute {owner.__module__}.{owner.__qualname__}.{n}" for n in names]
+    return []

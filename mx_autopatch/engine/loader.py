@@ -1,0 +1,142 @@
+"""A module's own loader, made to tell us when it has executed the module.
+
+The loader that the import system gets to see is of the same type and state as the
+real one; at the moment of execution the module gets the real one back. So
+``__loader__``, ``__spec__``, ``get_code``, ``importlib.resources``, ``python -m`` and
+reload never meet a foreign class (wrapt#221, dd-trace-py#8003 were that).
+"""
+
+from __future__ import annotations
+
+import _frozen_importlib as _bootstrap
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any, Callable, Protocol
+
+    class Firing(Protocol):
+        """What happens round the execution of one module. Neither method raises."""
+
+        def before(self, module: ModuleType) -> Callable[[], None]:
+            """Called before the module's code; the result is called after it, always."""
+
+        def after(self, module: ModuleType) -> None:
+            """Called when the module's code has run to its end."""
+
+
+def hook(spec: ModuleSpec, firing: Firing) -> None:
+    """Make the execution of ``spec``'s module call ``firing``."""
+    loader: Any = spec.loader
+    if loader is None:  # a namespace package: it has no code, and no loader yet
+        spec.loader = _shadow(_namespace_loader(spec), "exec_module", _Hook(spec, None, firing))
+        return
+    method = "exec_module" if hasattr(loader, "exec_module") else "load_module"
+    # A finder may hand out one spec twice; never put a hook on a hook.
+    earlier = getattr(getattr(loader, "__dict__", {}).get(method), "__self__", None)
+    if isinstance(earlier, _Hook):
+        loader = earlier.loader
+    spec.loader = _shadow(loader, method, _Hook(spec, loader, firing))
+
+
+def _namespace_loader(spec: ModuleSpec) -> Any:
+    # The class became public in 3.11; the attribute is what importlib itself sets.
+    external = sys.modules["_frozen_importlib_external"]
+    cls = getattr(external, "NamespaceLoader", None) or getattr(external, "_NamespaceLoader")  # noqa: B009
+    loader = cls.__new__(cls)
+    loader._path = spec.submodule_search_locations
+    return loader
+
+
+def _shadow(loader: Any, method: str, hook: _Hook) -> Any:
+    """A twin of ``loader`` whose ``method`` is the hook's.
+
+    The loader itself stays untouched: one zipimporter, or one pytest rewriting hook,
+    serves many modules at a time.
+    """
+    cls = type(loader)
+    slots = any(getattr(base, "__slots__", ()) for base in cls.__mro__)
+    if not isinstance(loader, type) and not slots and hasattr(loader, "__dict__"):
+        try:
+            twin = object.__new__(cls)
+            twin.__dict__.update(loader.__dict__)
+            twin.__dict__[method] = getattr(hook, method)
+            return twin
+        except TypeError:  # a type written in C with a constructor of its own
+            pass
+    return _Proxy(loader, method, getattr(hook, method))
+
+
+class _Proxy:
+    """Stands for a loader that has no state to copy, such as the class BuiltinImporter."""
+
+    def __init__(self, loader: Any, method: str, function: Callable[..., Any]) -> None:
+        self.__dict__["_loader"] = loader
+        self.__dict__[method] = function
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_loader"], name)
+
+
+class _Hook:
+    """Gives the module its loader back, executes it, then calls the firing."""
+
+    def __init__(self, spec: ModuleSpec, loader: Any, firing: Firing) -> None:
+        self.spec, self.loader, self.firing = spec, loader, firing
+
+    def _give_back(self, module: ModuleType) -> None:
+        """Undo what creating the module under the twin left behind."""
+        twin = self.spec.loader
+        self.spec.loader = self.loader
+        if self.loader is None:
+            # importlib fills a namespace package in from a spec without a loader.
+            _bootstrap._init_module_attrs(self.spec, module, override=True)
+            return
+        spec = getattr(module, "__spec__", None)
+        if spec is not None and spec is not self.spec and spec.loader is twin:
+            spec.loader = self.loader
+        if getattr(module, "__loader__", None) is not self.loader:
+            module.__loader__ = self.loader
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._give_back(module)
+        finish = self.firing.before(module)
+        try:
+            if self.loader is not None:
+                self.loader.exec_module(module)
+        except BaseException as error:
+            # The user's exception: take this frame off it (Python 3.11 and later honour
+            # that in a bare raise; before, see _part_of_importlib).
+            if error.__traceback__ is not None:
+                error.__traceback__ = error.__traceback__.tb_next
+            raise
+        finally:
+            finish()
+        # Some packages put another object in their place (a lazy module).
+        self.firing.after(sys.modules.get(self.spec.name, module))
+
+    def load_module(self, fullname: str) -> ModuleType:
+        """As exec_module, for a loader of the time before PEP 451."""
+        self.spec.loader = self.loader
+        finish = self.firing.before(sys.modules.get(fullname) or type(sys)(fullname))
+        try:
+            module: ModuleType = self.loader.load_module(fullname)
+        finally:
+            finish()
+        self.firing.after(sys.modules.get(fullname, module))
+        return module
+
+
+def _part_of_importlib(function: Callable[..., Any]) -> None:
+    """Let the import statement trim this frame from tracebacks with importlib's own.
+
+    It removes the frames between itself and the module by their file name, and does
+    so for importlib's alone.
+    """
+    function.__code__ = function.__code__.replace(co_filename="<frozen importlib._bootstrap>")
+
+
+_part_of_importlib(_Hook.exec_module)
+_part_of_importlib(_Hook.load_module)

@@ -1,0 +1,110 @@
+"""Whether a patch's requirements hold in this process."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterable
+from typing import Any, Callable
+
+from mx_autopatch.model import Requirement
+
+#: Prefix of a capability -> function of what follows it, True or why not.
+Capability = Callable[[str], "bool | str"]
+
+
+class Requirements:
+    """Decides requirements.
+
+    Args:
+        capabilities: Beyond ``module:``, which is built in; the engine itself knows
+            no device, so ``device:`` is handed in.
+        true_version: ``module name -> version or None`` for modules that are loaded,
+            whatever they pretend to be at the moment.
+    """
+
+    def __init__(
+        self,
+        capabilities: dict[str, Capability],
+        true_version: Callable[[str], str | None],
+    ) -> None:
+        self._capabilities = {"module": _module, **capabilities}
+        self._true_version = true_version
+
+    def unmet(self, requirements: Iterable[Requirement]) -> str:
+        """Why the first requirement that fails does not hold; empty if all do."""
+        for requirement in requirements:
+            verdict = self._decide(requirement)
+            if verdict is not True:
+                return verdict or f"requires {_name(requirement)}"
+        return ""
+
+    def _decide(self, requirement: Requirement) -> Any:
+        if callable(requirement):
+            return requirement()
+        kind, colon, argument = requirement.partition(":")
+        if colon:
+            decide = self._capabilities.get(kind)
+            if decide is None:
+                return f"requires {requirement}: unknown capability {kind!r}"
+            return decide(argument)
+        return self._version(requirement)
+
+    def _version(self, requirement: str) -> bool | str:
+        from packaging.requirements import InvalidRequirement, Requirement
+
+        try:
+            wanted = Requirement(requirement)
+        except InvalidRequirement as error:
+            return f"requires {requirement!r}: {error}"
+        if wanted.name == "python":
+            found: str | None = ".".join(map(str, sys.version_info[:3]))
+        else:
+            found = self.version(wanted.name)
+        if found is None:
+            return f"requires {requirement}: not installed"
+        if not wanted.specifier.contains(found, prereleases=True):
+            return f"requires {requirement}, found {found}"
+        return True
+
+    def version(self, name: str) -> str | None:
+        """The version of the distribution or importable package ``name``."""
+        return installed(name) or self._true_version(name) or _by_import_name(name)
+
+
+@functools.cache
+def installed(distribution: str) -> str | None:
+    """The version of an installed distribution, None if there is none."""
+    import importlib_metadata
+
+    try:
+        version: str = importlib_metadata.version(distribution)
+    except importlib_metadata.PackageNotFoundError:
+        return None
+    return version
+
+
+@functools.cache
+def _by_import_name(name: str) -> str | None:
+    # mmcv may come from mmcv, mmcv-full or mmcv-lite; only the files know. This reads
+    # every distribution's list of files, hence last.
+    import importlib_metadata
+
+    distributions = importlib_metadata.packages_distributions().get(name, [])
+    return installed(distributions[0]) if distributions else None
+
+
+def _module(name: str) -> bool | str:
+    from importlib.util import find_spec
+
+    if name in sys.modules:
+        return sys.modules[name] is not None or f"requires the module {name}"
+    try:
+        found = find_spec(name) is not None
+    except (ImportError, ValueError) as error:
+        return f"requires the module {name}: {error}"
+    return found or f"requires the module {name}, which is not importable"
+
+
+def _name(requirement: Requirement) -> str:
+    return requirement if isinstance(requirement, str) else getattr(requirement, "__name__", "?")

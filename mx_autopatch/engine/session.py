@@ -1,0 +1,159 @@
+"""What one activation knows and has done: triggers, outcomes, changes.
+
+The finder asks it for specs; a module's firing tells it when to apply. Nothing here
+raises into the user's import, except in strict mode.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+
+from mx_autopatch.engine.entries import PatchEntry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any, Callable
+
+    from mx_autopatch.engine.config import Config
+    from mx_autopatch.engine.firing import Workshop
+    from mx_autopatch.engine.report import Report
+    from mx_autopatch.model import Edit, Outcome, Status
+
+
+class Session:
+    """One activation.
+
+    Args:
+        config: The frozen configuration.
+        entries: All known patches.
+        problems: What went wrong so far, in words.
+        capabilities: Decide ``device:npu`` and the like (see engine.requires).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        entries: Iterable[PatchEntry],
+        problems: Iterable[str] = (),
+        capabilities: dict[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.problems = list(problems)
+        self.capabilities = capabilities or {}
+        self.entries: dict[str, PatchEntry] = {}
+        #: Trigger -> the enabled patches that it fires. Read by the finder without a lock.
+        self.index: dict[str, list[PatchEntry]] = {}
+        #: Beginnings of names that a stub or redirect of a whole package answers for.
+        self.prefixes: tuple[str, ...] = ()
+        self._outcomes: dict[tuple[str, str, int], Outcome] = {}
+        self._lock = _thread.allocate_lock()
+        self._workshop: Workshop | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
+        for name in [rule.name for rule in config.stub] + list(config.redirect):
+            self.index[name] = []
+            self.prefixes += (name + ".",)
+        for entry in entries:
+            self._enter(entry)
+
+    def _renew_lock(self) -> None:
+        # A thread that does not exist in the child may have held it.
+        self._lock = _thread.allocate_lock()
+
+    # -- patches ---------------------------------------------------------------
+
+    def _enter(self, entry: PatchEntry) -> None:
+        if entry.name in self.entries and self.entries[entry.name].order <= entry.order:
+            if self.entries[entry.name] is not entry:
+                self.problems.append(f"patch {entry.name!r} is there twice; the first one is used")
+            return
+        self.entries[entry.name] = entry
+        if self.config.selects(entry.name, entry.default):
+            for trigger in entry.triggers:
+                self.index.setdefault(trigger, []).append(entry)
+
+    def add(self, entries: Iterable[PatchEntry]) -> None:
+        """Take in patches registered after activation; apply them where they are late."""
+        for entry in entries:
+            self._enter(entry)
+            for trigger in entry.triggers:
+                module = sys.modules.get(trigger)
+                if module is not None and entry in self.index.get(trigger, ()):
+                    self.workshop.apply(entry, trigger, module, is_late=True)
+
+    def apply_to_loaded(self, waiting: frozenset[str] = frozenset()) -> None:
+        """Apply what was too late for the import of its trigger, save for ``waiting``."""
+        for trigger in self.index:
+            module = sys.modules.get(trigger)
+            if module is not None and trigger not in waiting:
+                self.fire(trigger, module, late=True)
+
+    @property
+    def workshop(self) -> Workshop:
+        """Carries edits out. Made, and its modules imported, when the first one fires."""
+        if self._workshop is None:
+            from mx_autopatch.engine.firing import Workshop
+
+            self._workshop = Workshop(self)
+        return self._workshop
+
+    # -- imports ---------------------------------------------------------------
+
+    def find_spec(self, name: str, ask: Callable[[], ModuleSpec | None]) -> ModuleSpec | None:
+        """The spec of a trigger; ``ask`` gives what the other finders say."""
+        return self.workshop.find_spec(name, ask)
+
+    def fire(self, trigger: str, module: ModuleType, late: bool = False) -> None:
+        """Apply all patches of a trigger to its module, which has executed."""
+        self.workshop.fire(trigger, module, late)
+
+    def revert(self) -> None:
+        """Take every change back, the last one first."""
+        if self._workshop is not None:
+            self._workshop.revert()
+
+    # -- outcomes --------------------------------------------------------------
+
+    def record(self, patch: str, edit: Edit, number: int, status: Status, **more: Any) -> None:
+        """Note what became of an edit; a later word on it replaces an earlier one."""
+        from mx_autopatch.model import Outcome
+
+        outcome = Outcome(patch, edit.kind, edit.target, edit.trigger, status, **more)
+        with self._lock:
+            self._outcomes[(patch, edit.trigger, number)] = outcome
+
+    def note(self, problem: str) -> None:
+        """Add a problem that belongs to no edit."""
+        with self._lock:
+            if problem not in self.problems:
+                self.problems.append(problem)
+
+    def has_outcomes(self) -> bool:
+        """Whether any patch has met its trigger."""
+        return bool(self._outcomes)
+
+    def report(self) -> Report:
+        """All outcomes so far, those still pending and those switched off included."""
+        from mx_autopatch.engine.report import Report
+        from mx_autopatch.model import Outcome, Status
+
+        with self._lock:
+            outcomes = list(self._outcomes.values())
+        settled = {(outcome.patch, outcome.trigger) for outcome in outcomes}
+        for entry in self.entries.values():
+            on = self.config.selects(entry.name, entry.default)
+            status = Status.PENDING if on else Status.DISABLED
+            for trigger in entry.triggers:
+                if (entry.name, trigger) in settled:
+                    continue
+                reason = "" if on else self.config.reason(entry.name, entry.default)
+                if on and sys.modules.get(trigger) is not None:
+                    loader = type(getattr(sys.modules[trigger], "__loader__", None)).__name__
+                    reason = f"{trigger} was imported past our finder, by {loader}"
+                outcomes.append(Outcome(entry.name, "", trigger, trigger, status, reason))
+        return Report(outcomes, list(self.problems))

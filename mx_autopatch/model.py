@@ -1,0 +1,426 @@
+"""Patches and the edits they are made of: data, no behaviour.
+
+A patch file imports this module alone and offers ``PATCHES``, a tuple of
+:class:`Patch`. What an edit *does* is the engine's business.
+
+A target is written ``module:qualname``; the module half is the trigger, whose
+execution fires the edit. Steps of the qualname are attributes (``Class.method``)
+or entries of a mapping (``REGISTRY._module_dict[ResNet]``).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable, Union
+
+from mx_autopatch.errors import PatchError, TargetError
+
+__all__ = [
+    "Call",
+    "Context",
+    "Define",
+    "During",
+    "Edit",
+    "NotNeeded",
+    "Outcome",
+    "Patch",
+    "Provide",
+    "Redirect",
+    "Register",
+    "Replace",
+    "Requirement",
+    "Status",
+    "Wrap",
+    "parse_target",
+]
+
+
+class _Missing(enum.Enum):
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return "<missing>"
+
+
+#: "Nothing given", where None is a value like any other.
+MISSING = _Missing.MISSING
+
+
+class Status(str, enum.Enum):
+    """What became of one edit. Nothing is reported that has not happened."""
+
+    PENDING = "PENDING"  # the trigger was never imported
+    APPLIED = "APPLIED"
+    LATE = "LATE"  # applied to a module that was loaded before; its copies were rebound
+    DISABLED = "DISABLED"  # switched off by the configuration, or by default
+    UNMET = "UNMET"  # a requirement does not hold, or there is nothing to do
+    MISSING = "MISSING"  # the target has no such attribute
+    CONFLICT = "CONFLICT"  # another patch holds the target
+    FAILED = "FAILED"
+    REVERTED = "REVERTED"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the edit has changed something that is still changed."""
+        return self in (Status.APPLIED, Status.LATE)
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether somebody should look at it: strict mode raises on these."""
+        return self in (Status.MISSING, Status.CONFLICT, Status.FAILED)
+
+
+class NotNeeded(Exception):
+    """Raised by a factory or a :class:`Call` to say that there is nothing to do here.
+
+    The outcome is UNMET with the exception's text as its reason.
+    """
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a factory or a :class:`Call` function is given."""
+
+    #: The trigger's module object (for :class:`During`: about to be executed).
+    module: Any
+    #: The patch's options: its defaults, overlaid with ``patches.options.<name>``.
+    options: Mapping[str, Any]
+    #: The frozen configuration (see ``mx_autopatch.engine.config.Config``).
+    config: Any
+
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
+_STEP = re.compile(
+    r"""\.?(?P<attr>[^\W\d]\w*)      # attribute
+      | \[(?P<quote>['"])(?P<quoted>.*?)(?P=quote)\]
+      | \[(?P<key>[^\[\]'"]+)\]""",
+    re.VERBOSE,
+)
+
+
+def check_module(name: Any, what: str = "module") -> str:
+    """Return ``name`` if it is a dotted module name, else raise TargetError."""
+    if not isinstance(name, str) or not _MODULE.match(name):
+        raise TargetError(f"{what} {name!r}: not a dotted module name such as 'mmcv.ops.nms'")
+    return name
+
+
+def parse_target(target: Any) -> tuple[str, tuple[tuple[bool, str | int], ...]]:
+    """Split ``module:qualname`` into the module and its steps.
+
+    Each step is ``(True, attribute)`` or ``(False, key)``. A key in quotes is a
+    string, digits are an integer, anything else in brackets is a string.
+
+    >>> parse_target("mmdet.registry:MODELS._module_dict[ResNet]")
+    ('mmdet.registry', ((True, 'MODELS'), (True, '_module_dict'), (False, 'ResNet')))
+
+    Raises:
+        TargetError: the text does not follow the grammar; the message says where.
+    """
+    if not isinstance(target, str):
+        raise TargetError(f"target {target!r}: expected a string 'module:qualname'")
+    module, colon, qualname = target.partition(":")
+    if not colon or not qualname:
+        raise TargetError(f"target {target!r}: expected 'module:qualname', as in 'mmcv.ops:nms'")
+    check_module(module, f"target {target!r}: module")
+    steps: list[tuple[bool, str | int]] = []
+    position = 0
+    while position < len(qualname):
+        match = _STEP.match(qualname, position)
+        # The first step is a bare attribute; every later attribute follows a dot.
+        dotted = qualname[position] == "."
+        if match is None or (match["attr"] and dotted is not bool(steps)):
+            raise TargetError(
+                f"target {target!r}: cannot read {qualname[position:]!r}; "
+                "write attributes as 'a.b' and entries as 'a[key]'"
+            )
+        if match["attr"]:
+            steps.append((True, match["attr"]))
+        elif match["quote"]:
+            steps.append((False, match["quoted"]))
+        else:
+            key = match["key"]
+            steps.append((False, int(key) if key.isdecimal() and key.isascii() else key))
+        position = match.end()
+    if not steps[0][0]:
+        raise TargetError(f"target {target!r}: the qualname must begin with an attribute")
+    return module, tuple(steps)
+
+
+Factory = Callable[[Context], Any]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change. ``target`` is ``module:qualname``, or a module name where an edit says so."""
+
+    target: str
+
+    def __post_init__(self) -> None:
+        parse_target(self.target)
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__.lower()
+
+    @property
+    def trigger(self) -> str:
+        """The module whose execution fires this edit."""
+        return self.target.partition(":")[0]
+
+
+def _exactly_one(edit: Edit, **given: Any) -> None:
+    names = [name for name, value in given.items() if value is not MISSING and value is not None]
+    if len(names) != 1:
+        raise PatchError(
+            f"{type(edit).__name__}({edit.target!r}): give exactly one of {', '.join(given)}; "
+            f"given: {', '.join(names) or 'none'}"
+        )
+
+
+def _callable(edit: Edit, name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise PatchError(f"{type(edit).__name__}({edit.target!r}): {name} must be callable")
+
+
+@dataclass(frozen=True)
+class Replace(Edit):
+    """Bind ``replacement`` where the target stood.
+
+    A replacement function takes the original's parameters under the same names,
+    and is put into the same kind of descriptor (static method, class method,
+    property). It is bound as it is and costs nothing per call; its ``__module__``
+    and ``__qualname__`` become the original's while it is bound, so that a pickle
+    made under the patch can be read without it.
+
+    With a ``guard``, ``guard(*args, **kwargs)`` picks the replacement (true) or the
+    original for each call. Only the guard decides: what the replacement raises
+    reaches the caller. A guard that itself raises counts as false and is reported
+    once.
+
+    A class given for a class is applied in place, attribute by attribute, so that
+    isinstance, super() and pickles keep working; a *subclass* of the original is
+    bound in its place instead, since it calls its base.
+
+    ``factory(context)`` may be given in place of ``replacement``, for what can only
+    be made once the module is there.
+    """
+
+    replacement: Any = MISSING
+    guard: Callable[..., bool] | None = None
+    factory: Factory | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _exactly_one(self, replacement=self.replacement, factory=self.factory)
+        _callable(self, "guard", self.guard)
+        _callable(self, "factory", self.factory)
+
+
+@dataclass(frozen=True)
+class Wrap(Edit):
+    """Call ``wrapper(wrapped, instance, args, kwargs)`` in place of the target.
+
+    wrapt's convention: for a method ``wrapped`` is bound and ``instance`` is the
+    object (the class for a class method), else ``instance`` is None. For a class the
+    wrapper is called where the class is, and returns what ``wrapped(...)`` returned.
+    """
+
+    wrapper: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _exactly_one(self, wrapper=self.wrapper)
+        _callable(self, "wrapper", self.wrapper)
+
+
+@dataclass(frozen=True)
+class Define(Edit):
+    """Give the target a value only if it has none."""
+
+    value: Any = MISSING
+    factory: Factory | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _exactly_one(self, value=self.value, factory=self.factory)
+        _callable(self, "factory", self.factory)
+
+
+@dataclass(frozen=True)
+class Register(Edit):
+    """Put a class or function into the mmcv/mmengine Registry that the target names.
+
+    ``name`` defaults to the object's own; an entry that exists already is a
+    CONFLICT unless ``force`` is true.
+    """
+
+    obj: Any = MISSING
+    factory: Factory | None = None
+    name: str | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _exactly_one(self, obj=self.obj, factory=self.factory)
+        _callable(self, "factory", self.factory)
+
+
+@dataclass(frozen=True)
+class Provide(Edit):
+    """A virtual module ``target``, only where no real one can be imported.
+
+    Its content is the public namespace of the module ``source``, with that module's
+    ``__getattr__`` and ``__dir__``. A real module that is found but fails to load
+    (an extension built for another torch) is replaced too.
+    """
+
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        check_module(self.target, "Provide: module")
+        check_module(self.source, f"Provide({self.target!r}): source")
+
+
+@dataclass(frozen=True)
+class Redirect(Edit):
+    """The module ``to`` answers for ``target``, submodules included.
+
+    With ``if_missing`` only where ``target`` itself is not importable.
+    """
+
+    to: str = ""
+    if_missing: bool = False
+
+    def __post_init__(self) -> None:
+        check_module(self.target, "Redirect: module")
+        check_module(self.to, f"Redirect({self.target!r}): to")
+        if self.to == self.target:
+            raise PatchError(f"Redirect({self.target!r}): a module cannot answer for itself")
+
+
+@dataclass(frozen=True)
+class During(Edit):
+    """While ``module`` executes, its own code reads ``target`` as ``value``.
+
+    ``target`` is an attribute of a module (``mmcv:__version__``). Every other
+    module, and every other thread, goes on reading the true value.
+    """
+
+    module: str = ""
+    value: Any = MISSING
+    factory: Factory | None = None
+
+    def __post_init__(self) -> None:
+        check_module(self.module, f"During({self.target!r}): module")
+        if len(parse_target(self.target)[1]) != 1:
+            raise TargetError(
+                f"During: target {self.target!r}: expected an attribute of a module, "
+                "as in 'mmcv:__version__'"
+            )
+        _exactly_one(self, value=self.value, factory=self.factory)
+        _callable(self, "factory", self.factory)
+
+    @property
+    def trigger(self) -> str:
+        return self.module
+
+
+@dataclass(frozen=True)
+class Call(Edit):
+    """Call ``function(context)`` on the module ``target`` once it has executed.
+
+    For what no other edit can say. What it assigned to the module, to the module's
+    classes and to its registries is found by comparing before and after, and is
+    taken back on revert. It may return a string, which becomes the outcome's reason,
+    or a function that takes back what it changed elsewhere.
+    """
+
+    function: Any = None
+
+    def __post_init__(self) -> None:
+        check_module(self.target, "Call: module")
+        _exactly_one(self, function=self.function)
+        _callable(self, "function", self.function)
+
+
+#: A version condition ("mmcv>=1.3", "python>=3.10"), a capability ("device:npu",
+#: "module:mx_driving"), or a function returning True or why not.
+Requirement = Union[str, Callable[[], Union[bool, str]]]
+
+_PATCH_NAME = re.compile(r"[^\W\d]\w*(\.\w+)*\Z")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A named, documented unit of change, on or off as a whole.
+
+    Args:
+        name: ``scope.key`` (``mmcv.deform_conv2d``).
+        edits: The changes. Those that share a trigger apply whole or not at all.
+        requires: Conditions, decided once, when an edit would fire.
+        default: Whether the patch is on without being asked for.
+        priority: Smaller is earlier; of two patches that replace one target, the
+            earlier has it and the later is a CONFLICT.
+        options: Names and defaults of what ``patches.options.<name>`` may set.
+        doc: Why and how; the patch file's docstring if empty.
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+    requires: tuple[Requirement, ...] = ()
+    default: bool = True
+    priority: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    doc: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _PATCH_NAME.match(self.name):
+            raise PatchError(f"Patch name {self.name!r}: expected 'scope.key', as in 'mmcv.nms'")
+        for name in ("edits", "requires"):
+            value = getattr(self, name)
+            if not isinstance(value, (tuple, list)):
+                raise PatchError(f"Patch {self.name!r}: {name} must be a tuple, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        if not self.edits or not all(isinstance(edit, Edit) for edit in self.edits):
+            raise PatchError(f"Patch {self.name!r}: edits must hold at least one edit, and no else")
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """The modules that fire this patch, each once, in the order of the edits."""
+        return tuple(dict.fromkeys(edit.trigger for edit in self.edits))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one edit in this process."""
+
+    patch: str
+    kind: str
+    target: str
+    trigger: str
+    status: Status
+    reason: str = ""
+    #: Copies elsewhere that were rebound, as ``module:name``.
+    rebound: tuple[str, ...] = ()
+    #: Copies that could not be reached, in words (closures, default arguments).
+    unreachable: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The outcome as JSON types."""
+        return {
+            "patch": self.patch,
+            "kind": self.kind,
+            "target": self.target,
+            "trigger": self.trigger,
+            "status": self.status.value,
+            "reason": self.reason,
+            "rebound": list(self.rebound),
+            "unreachable": list(self.unreachable),
+        }

@@ -1,0 +1,64 @@
+"""Which patch is in which file, and what fires it: written by ``make index``.
+
+Read at start-up in place of the patch files themselves.
+"""
+
+INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "mmcv.ext": (
+        "mx_autopatch.patches.mmcv.ext",
+        ("mmcv._ext",),
+        True,
+    ),
+    "mmcv.version_gate": (
+        "mx_autopatch.patches.mmcv.version_gate",
+        (
+            "mmdet",
+            "mmseg",
+            "mmdet3d",
+            "mmpose",
+            "mmpretrain",
+            "mmcls",
+            "mmrotate",
+            "mmyolo",
+            "mmaction",
+            "mmocr",
+            "mmtrack",
+            "mmagic",
+            "mmedit",
+            "mmgen",
+            "mmselfsup",
+            "mmrazor",
+            "mmfewshot",
+            "mmhuman3d",
+            "mmflow",
+            "mmdeploy",
+        ),
+        True,
+    ),
+    "mmengine.checkpoint_load": (
+        "mx_autopatch.patches.mmengine.checkpoint_load",
+        (
+            "mmengine.logging.history_buffer",
+            "mmengine.config.config",
+        ),
+        True,
+    ),
+    "numpy.aliases": (
+        "mx_autopatch.patches.numpy.aliases",
+        ("numpy",),
+        True,
+    ),
+    "python.collections_aliases": (
+        "mx_autopatch.patches.python.collections_aliases",
+        ("collections",),
+        True,
+    ),
+    "yapf.format_code": (
+        "mx_autopatch.patches.yapf.format_code",
+        (
+            "yapf.yapflib.yapf_api",
+            "yapf_third_party._ylib2to3.pgen2.grammar",
+        ),
+        True,
+    ),
+}

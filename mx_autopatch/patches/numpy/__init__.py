@@ -1,0 +1,1 @@
+"""Patches of numpy's modules."""

@@ -1,0 +1,1 @@
+"""Patches of the standard library's modules."""
