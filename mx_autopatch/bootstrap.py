@@ -127,7 +127,6 @@ def register(obj: Any = None, *, name: str | None = None, force: bool = False) -
         key = name or getattr(obj, "name", None) or obj.__name__
         session = _finder.session
         session.add(made_from(root, key, session.config.options))
-        _finder.refresh()
     return obj
 
 
@@ -144,6 +143,11 @@ def catalog() -> Catalog:
             root.register(entry)
         _catalog = root
     return _catalog
+
+
+def examine(config: Config) -> Session:
+    """What an activation with ``config`` would know; nothing is started or changed."""
+    return _session(config, ())
 
 
 def active() -> Finder | None:

@@ -176,7 +176,13 @@ class Edit:
 
 
 def _exactly_one(edit: Edit, **given: Any) -> None:
-    names = [name for name, value in given.items() if value is not MISSING and value is not None]
+    # None is a value to bind, but no function.
+    functions = ("factory", "wrapper", "function")
+    names = [
+        name
+        for name, value in given.items()
+        if value is not MISSING and not (value is None and name in functions)
+    ]
     if len(names) != 1:
         raise PatchError(
             f"{type(edit).__name__}({edit.target!r}): give exactly one of {', '.join(given)}; "

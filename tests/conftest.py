@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
+import importlib_metadata  # noqa: F401  appends a finder of its own to sys.meta_path, once
 import pytest
 
 from mx_autopatch import bootstrap
@@ -54,8 +55,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     yield write_files
     for name in set(sys.modules) - before:
         spec = getattr(sys.modules[name], "__spec__", None)
-        origin = str(getattr(spec, "origin", None) or getattr(spec, "submodule_search_locations", ""))
-        if str(folder) in origin or not str(origin).startswith(os.sep):
+        places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+        if any(str(folder) in str(place) for place in places):
             del sys.modules[name]
 
 

@@ -171,7 +171,8 @@ class Catalog:
         import difflib
 
         known = [name for name, _ in self.root.items()]
-        near = difflib.get_close_matches(key, known, n=3)
+        last = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+        near = last[:3] or difflib.get_close_matches(key, known, n=3)
         hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
         raise CatalogError(f"{self.path}: no entry {key!r}{hint}")
 

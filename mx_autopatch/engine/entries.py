@@ -8,9 +8,9 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
 
     from mx_autopatch.engine.catalog import Catalog
+    from mx_autopatch.engine.config_keys import Options
     from mx_autopatch.model import Patch
 
     #: name -> (patch file, triggers, on by default)
@@ -72,7 +72,7 @@ def indexed(index: Index) -> Iterator[PatchEntry]:
         yield PatchEntry(name, file, triggers, default)
 
 
-def made_from(catalog: Catalog, name: str, options: Mapping[str, Any]) -> list[PatchEntry]:
+def made_from(catalog: Catalog, name: str, options: Options) -> list[PatchEntry]:
     """The patches behind one entry of a catalog.
 
     A function or class is built first, with the configuration's options of its own

@@ -112,13 +112,14 @@ class Finder:
             session = self._prepare()
             if self.session is None:
                 self.session = session
-                self.refresh()
+                session.changed = self._refresh
+                self._refresh()
                 session.apply_to_loaded(self._waiting)
         finally:
             self._thread.preparing = False
         return True
 
-    def refresh(self) -> None:
+    def _refresh(self) -> None:
         """Take over the session's triggers, after they changed."""
         assert self.session is not None
         self._index = self.session.index

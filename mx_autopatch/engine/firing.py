@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from mx_autopatch.engine import during, late, plugins, virtual
+from mx_autopatch.engine import during, late, plugins
 from mx_autopatch.engine.apply import Conflict, Done, Plan, Workbench
 from mx_autopatch.engine.binding import Bindings
 from mx_autopatch.engine.loader import hook
 from mx_autopatch.engine.requires import Requirements
+from mx_autopatch.engine.substitutes import Substitutes
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import (
     Context,
@@ -49,13 +51,14 @@ class Workshop:
     """The working part of a session, imported with the first trigger."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self.session = session
         self._bindings = Bindings()
         self._changes: list[Change] = []
         self._fired: dict[str, Any] = {}
         self._verdicts: dict[str, str] = {}
         self._complained: set[str] = set()
         self._requirements = Requirements(session.capabilities, _true_version)
+        self._substitutes = Substitutes(self)
 
     # -- finding ---------------------------------------------------------------
 
@@ -63,68 +66,20 @@ class Workshop:
         """The spec of ``name`` after stubs, redirects and provided modules had their say."""
         if name in plugins.FILES:
             return spec_from_file_location(name, plugins.FILES[name])
-        spec = self._ruled(name) or self._edited(name, ask)
-        if spec is not None and self._session.index.get(name):
+        spec = self._substitutes.find_spec(name, ask)
+        if spec is not None and self.session.index.get(name):
             hook(spec, Firing(self, name))
         return spec
 
-    def _ruled(self, name: str) -> ModuleSpec | None:
-        """What ``modules.stub`` and ``modules.redirect`` say."""
-        config = self._session.config
-        for old, new in config.redirect.items():
-            if name == old or name.startswith(old + "."):
-                to = new + name[len(old) :]
-                return virtual.virtual_spec(name, f"redirected to {to}", virtual.redirected(to))
-        for rule in config.stub:
-            if name == rule.name or name.startswith(rule.name + "."):
-                source = config.sources.get("modules.stub", "")
-                text = f"{source}: modules.stub names {rule.name!r}; install it, or drop the rule"
-                if rule.probes == "absent":
-                    from mx_autopatch.engine.probing import is_probe
-
-                    if is_probe():
-                        raise ModuleNotFoundError(f"No module named {name!r} ({text})", name=name)
-                return virtual.stub_spec(name, text)
-        return None
-
-    def _edited(self, name: str, ask: Callable[[], ModuleSpec | None]) -> ModuleSpec | None:
-        """What redirect and provide edits say; the other finders' answer if nothing."""
-        edits = [
-            (entry.load(), number, edit)
-            for entry in self._ordered(name)
-            for number, edit in enumerate(entry.load().edits)
-            if edit.target == name and isinstance(edit, (Provide, Redirect))
-        ]
-        spec: ModuleSpec | None = None
-        asked = False
-        for patch, number, edit in edits:
-            if why := self._unmet(patch):
-                self._record(patch, number, Status.UNMET, why)
-                continue
-            if not asked and (isinstance(edit, Provide) or edit.if_missing):
-                spec, asked = ask(), True
-            if isinstance(edit, Redirect):
-                if spec is not None and edit.if_missing:
-                    self._record(patch, number, Status.UNMET, f"{name} is there already")
-                    continue
-                self._record(patch, number, Status.APPLIED, f"{edit.to} answers")
-                return virtual.virtual_spec(
-                    name, f"redirected to {edit.to}", virtual.redirected(edit.to)
-                )
-            assert isinstance(edit, Provide)
-            populate = virtual.provided(edit.source)
-            if spec is None:
-                self._record(patch, number, Status.APPLIED, f"from {edit.source}")
-                return virtual.virtual_spec(name, f"mx_autopatch ({edit.source})", populate)
-
-            def tell(error: BaseException, patch: Patch = patch, number: int = number) -> None:
-                reason = f"the installed one does not load: {error}"
-                self._record(patch, number, Status.APPLIED, reason)
-
-            self._record(patch, number, Status.UNMET, f"{name} is installed")
-            spec.loader = virtual.WithFallback(spec, populate, tell)  # type: ignore[assignment]
-            return spec
-        return spec if asked else ask()
+    def edits(
+        self, trigger: str, kinds: tuple[type[Edit], ...]
+    ) -> Iterator[tuple[Patch, int, Edit]]:
+        """The edits of these kinds that the trigger fires, with their number in the patch."""
+        for entry in self._ordered(trigger):
+            patch = entry.load()
+            for number, edit in enumerate(patch.edits):
+                if edit.trigger == trigger and isinstance(edit, kinds):
+                    yield patch, number, edit
 
     # -- round the execution of a module ---------------------------------------
 
@@ -133,13 +88,11 @@ class Workshop:
         if self._fired.get(trigger) is module:  # a reload: its code meets no patches of ours
             self.revert(trigger)
         shown: list[tuple[ModuleType, str]] = []
-        for entry in self._ordered(trigger):
-            patch = entry.load()
-            for number, edit in enumerate(patch.edits):
-                if isinstance(edit, During) and edit.trigger == trigger:
-                    view = self._show(patch, number, edit, module)
-                    if view is not None:
-                        shown.append(view)
+        for patch, number, edit in self.edits(trigger, (During,)):
+            assert isinstance(edit, During)
+            view = self._show(patch, number, edit, module)
+            if view is not None:
+                shown.append(view)
 
         def finish() -> None:
             for target, attribute in shown:
@@ -153,7 +106,7 @@ class Workshop:
         name, ((_, key),) = parse_target(edit.target)
         attribute = str(key)
         try:
-            if why := self._unmet(patch):
+            if why := self.unmet(patch):
                 raise NotNeeded(why)
             from importlib import import_module
 
@@ -162,13 +115,13 @@ class Workshop:
             value = edit.factory(context) if edit.factory is not None else edit.value
             during.show(target, attribute, edit.trigger, value)
         except NotNeeded as error:
-            self._record(patch, number, Status.UNMET, str(error))
+            self.record(patch, number, Status.UNMET, str(error))
         except ImportError as error:
-            self._record(patch, number, Status.MISSING, f"{name} cannot be imported: {error}")
+            self.record(patch, number, Status.MISSING, f"{name} cannot be imported: {error}")
         except Exception as error:
-            self._record(patch, number, Status.FAILED, _words(error))
+            self.record(patch, number, Status.FAILED, _words(error))
         else:
-            self._record(patch, number, Status.APPLIED, f"read as {value!r}")
+            self.record(patch, number, Status.APPLIED, f"read as {value!r}")
             return target, attribute
         return None
 
@@ -183,7 +136,7 @@ class Workshop:
         try:
             patch = entry.load()
         except Exception as error:
-            self._session.note(f"patch {entry.name!r} cannot be loaded: {_words(error)}")
+            self.session.note(f"patch {entry.name!r} cannot be loaded: {_words(error)}")
             return
         edits = [
             (number, edit)
@@ -192,15 +145,15 @@ class Workshop:
         ]
         if edits:
             self._apply(patch, edits, module, is_late)
-            if self._session.config.strict:
+            if self.session.config.strict:
                 self._raise_for_faults(patch.name)
 
     def _apply(
         self, patch: Patch, edits: list[tuple[int, Edit]], module: Any, is_late: bool
     ) -> None:
-        if why := self._unmet(patch):
+        if why := self.unmet(patch):
             for number, _ in edits:
-                self._record(patch, number, Status.UNMET, why)
+                self.record(patch, number, Status.UNMET, why)
             return
         bench = Workbench(patch, self._context(patch, module), self._bindings, self._complain)
         plans: list[tuple[int, Edit, Plan]] = []
@@ -211,19 +164,19 @@ class Workshop:
                 try:
                     plans.append((current, edit, bench.plan(edit)))
                 except NotNeeded as error:
-                    self._record(patch, current, Status.UNMET, str(error))
+                    self.record(patch, current, Status.UNMET, str(error))
             for current, edit, plan in plans:
                 try:
                     changes.append(Change(patch.name, edit, current, plan()))
                 except NotNeeded as error:
-                    self._record(patch, current, Status.UNMET, str(error))
+                    self.record(patch, current, Status.UNMET, str(error))
         except Exception as error:
             self._take_back(changes)
             status = _status(error)
             for number, _ in edits:
                 reason = _words(error) if number == current else ""
                 reason = reason or f"not applied, since {patch.edits[current].target} could not be"
-                self._record(patch, number, status, reason)
+                self.record(patch, number, status, reason)
             return
         self._changes += changes
         self._settle(patch, changes, module, is_late)
@@ -238,7 +191,7 @@ class Workshop:
         for change in changes:
             originals = [old for old, _ in change.done.moves]
             unreachable = [w for old in originals for w in late.unreachable(old)] if is_late else []
-            self._record(
+            self.record(
                 patch,
                 change.number,
                 Status.LATE if is_late else Status.APPLIED,
@@ -263,29 +216,30 @@ class Workshop:
             self._outcome(change, Status.REVERTED)
         if trigger is None:
             self._fired.clear()
+            self._substitutes.take_away()
 
     def _take_back(self, changes: list[Change]) -> None:
         for change in reversed(changes):
             try:
                 change.done.undo()
             except Exception as error:
-                self._session.note(f"{change.patch}: {change.edit.target}: {_words(error)}")
+                self.session.note(f"{change.patch}: {change.edit.target}: {_words(error)}")
 
     def _outcome(self, change: Change, status: Status, reason: str = "") -> None:
-        self._session.record(change.patch, change.edit, change.number, status, reason=reason)
+        self.session.record(change.patch, change.edit, change.number, status, reason=reason)
 
     # -- small things ----------------------------------------------------------
 
     def _ordered(self, trigger: str) -> list[PatchEntry]:
         loadable = []
-        for entry in self._session.index.get(trigger, ()):
+        for entry in self.session.index.get(trigger, ()):
             try:
                 loadable.append((entry.key, entry))
             except Exception as error:
-                self._session.note(f"patch {entry.name!r} cannot be loaded: {_words(error)}")
+                self.session.note(f"patch {entry.name!r} cannot be loaded: {_words(error)}")
         return [entry for _, entry in sorted(loadable, key=lambda pair: pair[0])]
 
-    def _unmet(self, patch: Patch) -> str:
+    def unmet(self, patch: Patch) -> str:
         """Why the patch's requirements do not hold; decided once a process."""
         if patch.name not in self._verdicts:
             try:
@@ -295,33 +249,33 @@ class Workshop:
         return self._verdicts[patch.name]
 
     def _context(self, patch: Patch, module: Any) -> Context:
-        given = self._session.config.options.get(patch.name, {})
+        given = self.session.config.options.get(patch.name, {})
         for name in given:
             if name not in patch.options:
                 known = ", ".join(patch.options) or "none"
-                self._session.note(
-                    f"{self._session.config.sources.get('patches.options', '')}: "
+                self.session.note(
+                    f"{self.session.config.sources.get('patches.options', '')}: "
                     f"patches.options.{patch.name}: unknown option {name!r}; known: {known}"
                 )
-        return Context(module, {**patch.options, **given}, self._session.config)
+        return Context(module, {**patch.options, **given}, self.session.config)
 
     def _complain(self, target: str, error: BaseException) -> None:
         """Report a guard that raised, once a target."""
         if target not in self._complained:
             self._complained.add(target)
             text = f"the guard of {target} raised, so the original ran: {_words(error)}"
-            self._session.note(text)
+            self.session.note(text)
             print(f"mx_autopatch: {text}", file=sys.stderr)
 
-    def _record(
+    def record(
         self, patch: Patch, number: int, status: Status, reason: str = "", **more: Any
     ) -> None:
-        self._session.record(patch.name, patch.edits[number], number, status, reason=reason, **more)
+        self.session.record(patch.name, patch.edits[number], number, status, reason=reason, **more)
 
     def _raise_for_faults(self, patch: str) -> None:
         from mx_autopatch.engine.report import describe
 
-        faults = [o for o in self._session.report().of(patch) if o.status.is_fault]
+        faults = [o for o in self.session.report().of(patch) if o.status.is_fault]
         if faults:
             raise PatchError("; ".join(map(describe, faults)) + " (strict mode)")
 

@@ -63,6 +63,9 @@ def _shadow(loader: Any, method: str, hook: _Hook) -> Any:
             twin = object.__new__(cls)
             twin.__dict__.update(loader.__dict__)
             twin.__dict__[method] = getattr(hook, method)
+            if hasattr(loader, "create_module"):
+                # What it notes down for exec_module must be noted down on the loader.
+                twin.__dict__["create_module"] = loader.create_module
             return twin
         except TypeError:  # a type written in C with a constructor of its own
             pass

@@ -10,6 +10,7 @@ import _thread
 import os
 import sys
 
+from mx_autopatch.engine import plugins
 from mx_autopatch.engine.entries import PatchEntry
 
 TYPE_CHECKING = False
@@ -50,6 +51,8 @@ class Session:
         self.index: dict[str, list[PatchEntry]] = {}
         #: Beginnings of names that a stub or redirect of a whole package answers for.
         self.prefixes: tuple[str, ...] = ()
+        #: Called when index or prefixes have changed.
+        self.changed: Callable[[], None] = lambda: None
         self._outcomes: dict[tuple[str, str, int], Outcome] = {}
         self._lock = _thread.allocate_lock()
         self._workshop: Workshop | None = None
@@ -57,7 +60,9 @@ class Session:
             os.register_at_fork(after_in_child=self._renew_lock)
         for name in [rule.name for rule in config.stub] + list(config.redirect):
             self.index[name] = []
-            self.prefixes += (name + ".",)
+            self.answer_below(name)
+        for name in plugins.FILES:  # so that a worker can unpickle something of a plugin
+            self.index[name] = []
         for entry in entries:
             self._enter(entry)
 
@@ -81,6 +86,7 @@ class Session:
         """Take in patches registered after activation; apply them where they are late."""
         for entry in entries:
             self._enter(entry)
+            self.changed()
             for trigger in entry.triggers:
                 module = sys.modules.get(trigger)
                 if module is not None and entry in self.index.get(trigger, ()):
@@ -92,6 +98,12 @@ class Session:
             module = sys.modules.get(trigger)
             if module is not None and trigger not in waiting:
                 self.fire(trigger, module, late=True)
+
+    def answer_below(self, name: str) -> None:
+        """Be asked for the submodules of ``name`` from now on, too."""
+        if name + "." not in self.prefixes:
+            self.prefixes += (name + ".",)
+            self.changed()
 
     @property
     def workshop(self) -> Workshop:

@@ -118,12 +118,27 @@ CASES: list[Any] = [
     ("TABLE['b.c']", 20, lambda m: m.TABLE["b.c"], 20),
     ("TABLE[7]", 30, lambda m: m.TABLE[7], 30),
     ("Box.size", 8, lambda m: m.Box(1).size, 8),
-    ("Box.get", lambda self, plus=0: ("new", self.v, plus), lambda m: m.Box(1).get(2), ("new", 1, 2)),
-    ("Box.make", lambda v: ("made", v), lambda m: (m.Box.make(1), m.Box(0).make(2)), (("made", 1), ("made", 2))),
+    (
+        "Box.get",
+        lambda self, plus=0: ("new", self.v, plus),
+        lambda m: m.Box(1).get(2),
+        ("new", 1, 2),
+    ),
+    (
+        "Box.make",
+        lambda v: ("made", v),
+        lambda m: (m.Box.make(1), m.Box(0).make(2)),
+        (("made", 1), ("made", 2)),
+    ),
     ("Box.build", lambda cls, v: (cls.__name__, v), lambda m: m.Box.build(3), ("Box", 3)),
     ("Box.double", lambda self: self.v * 20, lambda m: m.Box(2).double, 40),
     ("Box.slow", lambda self: "fast", lambda m: m.Box(2).slow, "fast"),
-    ("Box.inherited", lambda self, x: ("box", x), lambda m: (m.Box(0).inherited(1), m.Base().inherited(1)), (("box", 1), ("base", 1))),
+    (
+        "Box.inherited",
+        lambda self, x: ("box", x),
+        lambda m: (m.Box(0).inherited(1), m.Base().inherited(1)),
+        (("box", 1), ("base", 1)),
+    ),
     ("Box.Inner.depth", lambda self: 2, lambda m: m.Box.Inner().depth(), 2),
     ("BOX.v", 6, lambda m: m.BOX.v, 6),
     ("REG._module_dict[Box]", dict, lambda m: m.REG._module_dict["Box"], dict),
@@ -234,9 +249,7 @@ def test_only_the_guard_decides(lib: Any, engine: Any) -> None:
 )
 def test_guard_on_descriptors(lib: Any, engine: Any, qualname: str, call: Any) -> None:
     chosen: list[bool] = [False]
-    change = Replace(
-        f"lib.core:{qualname}", lambda *a, **k: "new", guard=lambda *a, **k: chosen[0]
-    )
+    change = Replace(f"lib.core:{qualname}", lambda *a, **k: "new", guard=lambda *a, **k: chosen[0])
     engine(patch(change))
     module = lib()
     assert call(module) in (1, 2)
@@ -399,8 +412,16 @@ def test_define_only_if_missing(lib: Any, engine: Any) -> None:
     assert not hasattr(module, "EXTRA")
 
 
+LAZY = """
+    def __getattr__(name):
+        if name == "there":
+            return 1
+        raise AttributeError(name)
+"""
+
+
 def test_define_asks_a_modules_getattr(write: Any, engine: Any) -> None:
-    write({"lazy.py": "def __getattr__(n):\n    if n == 'there': return 1\n    raise AttributeError(n)"})
+    write({"lazy.py": LAZY})
     report = engine(patch(Define("lazy:there", 2), Define("lazy:absent", 3)))
     lazy = importlib.import_module("lazy")
     assert (lazy.there, lazy.absent) == (1, 3)
@@ -545,7 +566,9 @@ def test_not_needed_leaves_the_rest_of_the_patch_alone(lib: Any, engine: Any) ->
     def nothing(context: Any) -> None:
         raise NotNeeded("all is well")
 
-    report = engine(patch(Replace("lib.core:LIMIT", factory=nothing), Replace("lib.core:add", new_add)))
+    report = engine(
+        patch(Replace("lib.core:LIMIT", factory=nothing), Replace("lib.core:add", new_add))
+    )
     assert lib().add(1) == -2
     assert statuses(report) == ["UNMET", "APPLIED"]
 

@@ -1,0 +1,114 @@
+"""What answers for a module in place of a file: stubs, redirects, provided modules."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING, Any, Callable
+
+from mx_autopatch.engine import virtual
+from mx_autopatch.model import Patch, Provide, Redirect, Status
+
+if TYPE_CHECKING:
+    from mx_autopatch.engine.firing import Workshop
+
+Ask = Callable[[], "ModuleSpec | None"]
+
+
+class Substitutes:
+    """Makes the specs of substitutes, and takes their modules away again."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._config = workshop.session.config
+        #: Old name -> new one: the configuration's, and those of applied Redirect edits.
+        self._redirects: dict[str, str] = dict(self._config.redirect)
+        self._made: list[str] = []
+        self._applied: list[tuple[Patch, int]] = []
+
+    def find_spec(self, name: str, ask: Ask) -> ModuleSpec | None:
+        """The spec of ``name``; the other finders' (``ask``) where nothing replaces it."""
+        spec = self._redirected(name) or self._stub(name)
+        if spec is not None:
+            self._made.append(name)
+            return spec
+        return self._edited(name, ask)
+
+    def take_away(self) -> None:
+        """Forget every module made here, as if it had never been imported."""
+        for name in self._made:
+            module = sys.modules.pop(name, None)
+            parent, _, child = name.rpartition(".")
+            holder = vars(sys.modules[parent]) if parent in sys.modules else {}
+            # A redirect's module keeps its place under its own name.
+            own_name = getattr(module, "__name__", None) == name
+            if own_name and holder.get(child) is module:
+                del holder[child]
+        for patch, number in self._applied:
+            self._workshop.record(patch, number, Status.REVERTED)
+        self._made.clear()
+        self._applied.clear()
+
+    # -- the configuration's rules ---------------------------------------------
+
+    def _redirected(self, name: str) -> ModuleSpec | None:
+        for old, new in self._redirects.items():
+            if name == old or name.startswith(old + "."):
+                to = new + name[len(old) :]
+                return virtual.virtual_spec(name, f"redirected to {to}", virtual.redirected(to))
+        return None
+
+    def _stub(self, name: str) -> ModuleSpec | None:
+        for rule in self._config.stub:
+            if name == rule.name or name.startswith(rule.name + "."):
+                source = self._config.sources["modules.stub"]
+                text = f"{source}: modules.stub names {rule.name!r}; install it, or drop the rule"
+                if rule.probes == "absent":
+                    from mx_autopatch.engine.probing import is_probe
+
+                    if is_probe():
+                        raise ModuleNotFoundError(f"No module named {name!r} ({text})", name=name)
+                return virtual.stub_spec(name, text)
+        return None
+
+    # -- edits -----------------------------------------------------------------
+
+    def _edited(self, name: str, ask: Ask) -> ModuleSpec | None:
+        found: list[ModuleSpec | None] = []
+
+        def real() -> ModuleSpec | None:
+            if not found:
+                found.append(ask())
+            return found[0]
+
+        for patch, number, edit in self._workshop.edits(name, (Provide, Redirect)):
+            if why := self._workshop.unmet(patch):
+                self._workshop.record(patch, number, Status.UNMET, why)
+            elif isinstance(edit, Redirect) and not (edit.if_missing and real() is not None):
+                self._redirects[name] = edit.to
+                self._workshop.session.answer_below(name)
+                self._note(name, patch, number, f"{edit.to} answers")
+                return self._redirected(name)
+            elif isinstance(edit, Provide) and real() is None:
+                self._note(name, patch, number, f"from {edit.source}")
+                return virtual.virtual_spec(name, edit.source, virtual.provided(edit.source))
+            else:
+                self._workshop.record(patch, number, Status.UNMET, f"{name} is installed")
+                if isinstance(edit, Provide):
+                    self._stand_by(real(), patch, number, edit)
+        return real()
+
+    def _stand_by(self, spec: Any, patch: Patch, number: int, edit: Provide) -> None:
+        """Provide the module after all if the real one turns out not to load."""
+
+        def tell(error: BaseException) -> None:
+            reason = f"the installed one does not load: {error}"
+            self._note(edit.target, patch, number, reason)
+
+        populate = virtual.provided(edit.source)
+        spec.loader = virtual.WithFallback(spec, populate, tell)
+
+    def _note(self, name: str, patch: Patch, number: int, reason: str) -> None:
+        self._made.append(name)
+        self._applied.append((patch, number))
+        self._workshop.record(patch, number, Status.APPLIED, reason)
