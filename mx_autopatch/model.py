@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable, Union
@@ -385,8 +386,11 @@ class Patch:
     priority: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
+    #: The module that made the patch. What it wrote itself is the patch's own.
+    origin: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", sys._getframe(2).f_globals.get("__name__", ""))
         if not isinstance(self.name, str) or not _PATCH_NAME.match(self.name):
             raise PatchError(f"Patch name {self.name!r}: expected 'scope.key', as in 'mmcv.nms'")
         for name in ("edits", "requires"):

@@ -14,7 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from mx_autopatch.engine import late
 from mx_autopatch.engine.binding import Bindings, Layer, Site, find_site
+from mx_autopatch.engine.late import Move
 from mx_autopatch.engine.wrapping import Adoption, replacing, wrapping, wrapping_construction
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import (
@@ -30,8 +32,6 @@ from mx_autopatch.model import (
     Wrap,
 )
 
-Move = tuple[Any, Any]
-
 
 class Conflict(PatchError):
     """Another patch holds the target."""
@@ -41,8 +41,7 @@ class Conflict(PatchError):
 class Done:
     """A change that was made.
 
-    ``moves`` are pairs of what could be read before and what can be now; ``undo``
-    takes the change back and returns the pairs of that.
+    ``undo`` takes it back and returns the moves of that.
     """
 
     undo: Callable[[], list[Move]]
@@ -84,8 +83,14 @@ class Workbench:
         if holder is not None:
             raise Conflict(f"{site.name} has been replaced by patch {holder!r}")
 
-    def layer(self, site: Site, kind: str, build: Callable[[Any], Any], source: Any) -> Plan:
-        """Plan to put one layer on ``site``; ``source`` is the code behind it."""
+    def layer(
+        self, site: Site, kind: str, build: Callable[[Any], Any], source: Any, made: bool
+    ) -> Plan:
+        """Plan to put one layer on ``site``.
+
+        ``source`` is the object behind it; ``made`` says that ``build`` makes a new one
+        of it, which nobody else can hold.
+        """
         layer = Layer(self.patch.name, kind, build)
 
         def do() -> Done:
@@ -94,24 +99,23 @@ class Workbench:
             below = site.visible()
             binding = self.bindings.at(site)
             try:
-                moved = binding.push(layer)
+                before, after = binding.push(layer)
             finally:
                 self.bindings.release(binding)
-            bound = binding.bound
-            plain = source is getattr(bound, "__func__", bound)
-            adoption = Adoption(source, below) if plain else None
-            self.bindings.remember(bound, self.patch.name, source)
+            private = made or _is_private(source, self.patch)
+            adoption = Adoption(source, below) if private and not made else None
+            self.bindings.remember(after, self.patch.name, source)
 
             def undo() -> list[Move]:
-                back = binding.remove(layer)
+                back = Move(*binding.remove(layer), owned=private)
                 if adoption is not None:
                     adoption.undo()
-                self.bindings.forget(bound)
+                self.bindings.forget(after)
                 self.bindings.release(binding)
                 return [back]
 
-            keep = [vars(self.context.module), *_homes(source)]
-            return Done(undo, [moved], keep)
+            move = Move(before, after, late.belongs_to(before, self.context.module.__name__))
+            return Done(undo, [move], [vars(self.context.module), *_homes(source)])
 
         return do
 
@@ -125,7 +129,7 @@ def _plan_replace(bench: Workbench, edit: Replace) -> Plan:
     bench.refuse_conflict(site)
     _refuse_twice(bench, current, new, edit)
     build = replacing(new, edit.guard, lambda error: bench.complain(edit.target, error))
-    return bench.layer(site, "replace", build, new)
+    return bench.layer(site, "replace", build, new, made=edit.guard is not None)
 
 
 def _plan_wrap(bench: Workbench, edit: Wrap) -> Plan:
@@ -133,9 +137,10 @@ def _plan_wrap(bench: Workbench, edit: Wrap) -> Plan:
     _refuse_twice(bench, current, edit.wrapper, edit)
     if isinstance(current, type) and _is_python_class(current):
         site = Site(current, "__init__", is_attribute=True)
-        return bench.layer(site, "wrap", wrapping_construction(current, edit.wrapper), edit.wrapper)
+        build = wrapping_construction(current, edit.wrapper)
+        return bench.layer(site, "wrap", build, edit.wrapper, made=True)
     build = wrapping(edit.wrapper, in_class=isinstance(site.container, type))
-    return bench.layer(site, "wrap", build, edit.wrapper)
+    return bench.layer(site, "wrap", build, edit.wrapper, made=True)
 
 
 def _plan_define(bench: Workbench, edit: Define) -> Plan:
@@ -143,7 +148,7 @@ def _plan_define(bench: Workbench, edit: Define) -> Plan:
     if current is not MISSING:
         raise NotNeeded(f"{edit.target} is there already")
     value = bench.given(edit, "value")
-    return bench.layer(site, "define", lambda below: value, MISSING)
+    return bench.layer(site, "define", lambda below: value, value, made=False)
 
 
 def _plan_register(bench: Workbench, edit: Register) -> Plan:
@@ -185,13 +190,15 @@ def _plan_call(bench: Workbench, edit: Call) -> Plan:
         note = ", ".join(site.name for site, _, _ in changes)
         if isinstance(result, str):
             note = result
-        moves = [(old, new) for site, old, new in changes if site.is_attribute]
+        pairs = [(was, is_) for site, was, is_ in changes if site.is_attribute]
+        home = bench.context.module.__name__
+        moves = [Move(was, is_, late.belongs_to(was, home)) for was, is_ in pairs]
 
         def undo() -> list[Move]:
             _restore(changes)
             if callable(result):
                 result()
-            return [(new, old) for old, new in moves]
+            return [Move(is_, was, _is_private(is_, bench.patch)) for was, is_ in pairs]
 
         return Done(undo, moves, [vars(bench.context.module), *_homes(edit.function)], note)
 
@@ -211,6 +218,14 @@ def _refuse_twice(bench: Workbench, current: Any, source: Any, edit: Edit) -> No
     """An alias of what this patch has bound elsewhere needs no second wrapper."""
     if bench.bindings.is_made_by(current, bench.patch.name, source):
         raise NotNeeded(f"{edit.target} is another name for what this patch has bound already")
+
+
+def _is_private(value: Any, patch: Patch) -> bool:
+    """Whether a function or class was written for this patch, and serves nothing else."""
+    value = getattr(value, "__func__", value)
+    if not isinstance(value, (types.FunctionType, type)):
+        return False
+    return "<" in value.__qualname__ or value.__module__ == patch.origin
 
 
 def _homes(source: Any) -> Iterable[Mapping[str, Any]]:
@@ -245,7 +260,8 @@ def _in_place(bench: Workbench, cls: type, new: type) -> Plan:
         site = Site(cls, name, is_attribute=True)
         bench.refuse_conflict(site)
         moved = _transplanted(value, new, cls)
-        plans.append(bench.layer(site, "replace", functools.partial(_anyway, moved), MISSING))
+        build = functools.partial(_anyway, moved)
+        plans.append(bench.layer(site, "replace", build, moved, made=moved is not value))
 
     def do() -> Done:
         done: list[Done] = []

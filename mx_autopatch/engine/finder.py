@@ -220,3 +220,6 @@ class _Waiting:
 
     def after(self, module: ModuleType) -> None:
         self._finder.fire_on_miss(module)
+
+    def failed(self, module: ModuleType) -> None:
+        pass

@@ -6,10 +6,11 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable
 
 from mx_autopatch.engine import during, late, plugins
 from mx_autopatch.engine.apply import Conflict, Done, Plan, Workbench
@@ -38,13 +39,15 @@ if TYPE_CHECKING:
 _BEFORE = (During, Provide, Redirect)
 
 
-class Change(NamedTuple):
-    """An edit that is in force."""
+@dataclass(eq=False)
+class Change:
+    """An edit that is in force, and the copies that were rebound for it."""
 
     patch: str
     edit: Edit
     number: int
     done: Done
+    copies: list[late.Copy] = field(default_factory=list)
 
 
 class Workshop:
@@ -131,6 +134,11 @@ class Workshop:
             self.apply(entry, trigger, module, is_late)
         self._fired[trigger] = module
 
+    def failed(self, trigger: str, module: Any) -> None:
+        """Patch a module again whose reload has failed: it stays, with what it had."""
+        if self._fired.get(trigger) is module:
+            self.fire(trigger, module)
+
     def apply(self, entry: PatchEntry, trigger: str, module: Any, is_late: bool = False) -> None:
         """Apply the edits of one patch that share this trigger: all, or none."""
         try:
@@ -189,14 +197,15 @@ class Workshop:
         where = None if is_late else late.modules_since(getattr(module, "__name__", ""))
         found = late.rebind(moves, where, keep)
         for change in changes:
-            originals = [old for old, _ in change.done.moves]
+            originals = [move.old for move in change.done.moves if move.owned]
+            change.copies = [copy for old in originals for copy in found.get(id(old), ())]
             unreachable = [w for old in originals for w in late.unreachable(old)] if is_late else []
             self.record(
                 patch,
                 change.number,
                 Status.LATE if is_late else Status.APPLIED,
                 change.done.note,
-                rebound=tuple(name for old in originals for name in found.get(id(old), ())),
+                rebound=tuple(map(str, change.copies)),
                 unreachable=tuple(unreachable),
             )
 
@@ -213,6 +222,8 @@ class Workshop:
                 self._outcome(change, Status.FAILED, f"could not be reverted: {_words(error)}")
                 continue
             late.rebind(moves, None, change.done.keep)
+            for move in moves:
+                late.rebind_copies(change.copies, move)
             self._outcome(change, Status.REVERTED)
         if trigger is None:
             self._fired.clear()
@@ -291,6 +302,9 @@ class Firing:
 
     def after(self, module: ModuleType) -> None:
         self._workshop.fire(self._trigger, module)
+
+    def failed(self, module: ModuleType) -> None:
+        self._workshop.failed(self._trigger, module)
 
 
 def _status(error: Exception) -> Status:

@@ -12,7 +12,9 @@ import gc
 import sys
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from mx_autopatch.model import MISSING
 
 # Values that are shared by identity all over the interpreter: that another module
 # holds the same object says nothing about where it got it.
@@ -22,9 +24,35 @@ _SHARED = (
 )
 
 
-def rebindable(value: Any) -> bool:
-    """Whether finding ``value`` elsewhere means that it was copied from its site."""
-    return not isinstance(value, _SHARED)
+class Move(NamedTuple):
+    """What could be read at a site before a change, and what can be now."""
+
+    old: Any
+    new: Any
+    #: Whether ``old`` belongs to the site, so that whoever else holds it has a copy.
+    owned: bool
+
+
+class Copy(NamedTuple):
+    """A module global that held the old object of a move."""
+
+    namespace: dict[str, Any]
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace.get('__name__', '?')}:{self.name}"
+
+
+def belongs_to(value: Any, module: str) -> bool:
+    """Whether finding ``value`` elsewhere means that it was copied from ``module``.
+
+    Not so for numbers and strings, nor for a function or class that the module itself
+    only borrowed from another package.
+    """
+    if isinstance(value, _SHARED):
+        return False
+    home = getattr(value, "__module__", None) if hasattr(value, "__qualname__") else None
+    return not isinstance(home, str) or home.partition(".")[0] == module.partition(".")[0]
 
 
 def modules_since(name: str) -> list[types.ModuleType]:
@@ -35,23 +63,23 @@ def modules_since(name: str) -> list[types.ModuleType]:
 
 
 def rebind(
-    changes: Iterable[tuple[Any, Any]],
+    moves: Iterable[Move],
     modules: Iterable[Any] | None = None,
     keep: Iterable[Mapping[str, Any]] = (),
-) -> dict[int, list[str]]:
-    """Replace objects by others in the globals of modules.
+) -> dict[int, list[Copy]]:
+    """Carry moves out on the copies that modules hold in their globals.
 
     Args:
-        changes: Pairs of old and new object, compared by identity.
+        moves: Those that are not owned are passed over.
         modules: Where to look; all loaded modules by default.
         keep: Namespaces that are left alone: the site's own module, and the one
             where the new object was written.
 
     Returns:
-        For ``id(old)``, where copies were rebound, as ``module:name``.
+        For ``id(move.old)``, the copies that were rebound.
     """
-    table = {id(old): (old, new) for old, new in changes if old is not new and rebindable(old)}
-    found: dict[int, list[str]] = {}
+    table = {id(move.old): move for move in moves if move.owned and move.new is not MISSING}
+    found: dict[int, list[Copy]] = {}
     if not table:
         return found
     spared = {id(namespace) for namespace in keep}
@@ -62,17 +90,22 @@ def rebind(
         if str(namespace.get("__name__", "")).startswith("mx_autopatch."):
             continue  # our own operators may call the original
         for name, value in list(namespace.items()):
-            pair = table.get(id(value))
-            if pair is not None:
-                namespace[name] = pair[1]
-                found.setdefault(id(pair[0]), []).append(f"{module.__name__}:{name}")
+            move = table.get(id(value))
+            if move is not None:
+                namespace[name] = move.new
+                found.setdefault(id(value), []).append(Copy(namespace, name))
     return found
+
+
+def rebind_copies(copies: Iterable[Copy], move: Move) -> None:
+    """Carry a move out on these copies alone, where they still hold the old object."""
+    for copy in copies:
+        if copy.namespace.get(copy.name) is move.old:
+            copy.namespace[copy.name] = move.new
 
 
 def unreachable(original: Any) -> list[str]:
     """Who else holds ``original``, in words: closures, default arguments, attributes."""
-    if not rebindable(original):
-        return []
     words: set[str] = set()
     for holder in gc.get_referrers(original):
         if isinstance(holder, types.CellType):

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Protocol
 
     class Firing(Protocol):
-        """What happens round the execution of one module. Neither method raises."""
+        """What happens round the execution of one module. No method raises."""
 
         def before(self, module: ModuleType) -> Callable[[], None]:
             """Called before the module's code; the result is called after it, always."""
 
         def after(self, module: ModuleType) -> None:
             """Called when the module's code has run to its end."""
+
+        def failed(self, module: ModuleType) -> None:
+            """Called in place of ``after`` when the module's code has raised."""
 
 
 def hook(spec: ModuleSpec, firing: Firing) -> None:
@@ -56,28 +59,34 @@ def _shadow(loader: Any, method: str, hook: _Hook) -> Any:
     The loader itself stays untouched: one zipimporter, or one pytest rewriting hook,
     serves many modules at a time.
     """
+    own = {method: getattr(hook, method)}
+    if hasattr(loader, "create_module"):
+        # exec_module looks on the loader itself for what create_module left there.
+        own["create_module"] = loader.create_module
     cls = type(loader)
     slots = any(getattr(base, "__slots__", ()) for base in cls.__mro__)
-    if not isinstance(loader, type) and not slots and hasattr(loader, "__dict__"):
-        try:
+    try:
+        if isinstance(loader, type):  # BuiltinImporter and FrozenImporter are never made
+            names = {"__module__": loader.__module__, "__qualname__": loader.__qualname__}
+            return cls(loader.__name__, (loader,), {**names, **own})
+        if not slots and hasattr(loader, "__dict__"):
             twin = object.__new__(cls)
-            twin.__dict__.update(loader.__dict__)
-            twin.__dict__[method] = getattr(hook, method)
-            if hasattr(loader, "create_module"):
-                # What it notes down for exec_module must be noted down on the loader.
-                twin.__dict__["create_module"] = loader.create_module
+            twin.__dict__.update(loader.__dict__, **own)
             return twin
-        except TypeError:  # a type written in C with a constructor of its own
-            pass
-    return _Proxy(loader, method, getattr(hook, method))
+    except TypeError:  # a type written in C with a constructor of its own
+        pass
+    return _Proxy(loader, own)
 
 
 class _Proxy:
-    """Stands for a loader that has no state to copy, such as the class BuiltinImporter."""
+    """Stands for a loader whose state cannot be copied, in all but its ``type()``."""
 
-    def __init__(self, loader: Any, method: str, function: Callable[..., Any]) -> None:
-        self.__dict__["_loader"] = loader
-        self.__dict__[method] = function
+    def __init__(self, loader: Any, own: dict[str, Any]) -> None:
+        self.__dict__.update(own, _loader=loader)
+
+    @property
+    def __class__(self) -> Any:
+        return self.__dict__["_loader"].__class__
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_loader"], name)
@@ -105,31 +114,48 @@ class _Hook:
 
     def exec_module(self, module: ModuleType) -> None:
         self._give_back(module)
+        name = self.spec.name
+        registered = sys.modules.get(name) is module
         finish = self.firing.before(module)
         try:
-            if self.loader is not None:
-                self.loader.exec_module(module)
+            try:
+                if self.loader is not None:
+                    self.loader.exec_module(module)
+            finally:
+                finish()
         except BaseException as error:
-            # The user's exception: take this frame off it (Python 3.11 and later honour
-            # that in a bare raise; before, see _part_of_importlib).
-            if error.__traceback__ is not None:
-                error.__traceback__ = error.__traceback__.tb_next
+            _take_this_frame_off(error)
+            self.firing.failed(module)
             raise
-        finally:
-            finish()
-        # Some packages put another object in their place (a lazy module).
-        self.firing.after(sys.modules.get(self.spec.name, module))
+        # Some packages put another object in their place (a lazy module). A module that
+        # is executed by hand, beside the registered one, is itself what is meant.
+        self.firing.after(sys.modules.get(name, module) if registered else module)
 
     def load_module(self, fullname: str) -> ModuleType:
         """As exec_module, for a loader of the time before PEP 451."""
         self.spec.loader = self.loader
-        finish = self.firing.before(sys.modules.get(fullname) or type(sys)(fullname))
+        earlier = sys.modules.get(fullname) or type(sys)(fullname)
+        finish = self.firing.before(earlier)
         try:
-            module: ModuleType = self.loader.load_module(fullname)
-        finally:
-            finish()
+            try:
+                module: ModuleType = self.loader.load_module(fullname)
+            finally:
+                finish()
+        except BaseException as error:
+            _take_this_frame_off(error)
+            self.firing.failed(earlier)
+            raise
         self.firing.after(sys.modules.get(fullname, module))
         return module
+
+
+def _take_this_frame_off(error: BaseException) -> None:
+    """Let the user's exception not show the frame that has caught it.
+
+    Python 3.11 and later honour that in a bare raise; before, see _part_of_importlib.
+    """
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
 
 
 def _part_of_importlib(function: Callable[..., Any]) -> None:

@@ -37,12 +37,11 @@ def provided(source: str) -> Populate:
 
     def populate(module: ModuleType) -> None:
         namespace = vars(importlib.import_module(source))
+        names = namespace.get("__all__") or [name for name in namespace if name[:1] != "_"]
         hooks = ("__getattr__", "__dir__", "__all__", "__doc__", "__version__")
-        vars(module).update(
-            (name, value)
-            for name, value in namespace.items()
-            if name in hooks or not name.startswith("__")
-        )
+        for name in (*names, *hooks):
+            if name in namespace:
+                vars(module)[name] = namespace[name]
 
     return populate
 

@@ -49,4 +49,4 @@ def source() -> str:
 
 
 if __name__ == "__main__":
-    (Path(__file__).parent / "index.py").write_text(source())
+    (Path(__file__).parent / "index.py").write_text(source(), encoding="utf-8")

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from mx_autopatch import bootstrap
-from mx_autopatch.model import Patch, Replace, Wrap
+from mx_autopatch.model import Define, Patch, Replace, Wrap
 
 
 def new(x: int) -> tuple[str, int]:
@@ -115,3 +115,32 @@ def test_wrapped_copies(write: Any, engine: Any) -> None:
     engine(Patch("lib.f", (Wrap("lib.core:f", lambda w, i, a, k: ("wrapped", w(*a, **k))),)))
     assert holders.f(1) == ("wrapped", 1)
     assert holders.f is sys.modules["lib.core"].f
+
+
+def test_borrowed_objects_are_nobodys_copies(write: Any, engine: Any) -> None:
+    """A library's second name for somebody else's function, or a shared replacement."""
+    write({"lib.py": "from json import dumps\nKIND = str\ndef own(x): return x\n"})
+    write({"user.py": "from json import dumps\nfrom lib import own\nKIND = str\nloads = None\n"})
+    import json
+
+    user = importlib.import_module("user")
+    edits = (
+        Replace("lib:dumps", new),
+        Replace("lib:KIND", int),
+        Replace("lib:own", json.loads),
+        Define("lib:LATER", str),
+    )
+    own, dumps, loads = user.own, json.dumps, json.loads
+    names = (loads.__module__, loads.__qualname__)
+    engine(Patch("lib.borrowed", edits))
+    lib = sys.modules["lib"]
+    assert (lib.dumps, lib.KIND, lib.own, lib.LATER) == (new, int, loads, str)
+    assert (user.dumps, json.dumps, user.KIND) == (dumps, dumps, str)
+    assert user.own is loads
+    user.loads = json.loads
+    assert (json.loads.__module__, json.loads.__qualname__) == names
+    bootstrap.deactivate()
+    assert (lib.dumps, lib.KIND, lib.own) == (dumps, str, own)
+    assert user.own is own
+    assert user.loads is json.loads is loads
+    assert str is type("")

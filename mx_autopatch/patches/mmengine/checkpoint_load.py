@@ -11,6 +11,7 @@ Upstream: torch.serialization.add_safe_globals, torch >= 2.6; mmengine <= 0.10.
 Remove when: mmengine registers its classes itself.
 """
 
+from pickle import UnpicklingError
 from typing import Any, Callable
 
 from mx_autopatch.model import Call, Context, Patch
@@ -39,7 +40,7 @@ def _allow_history(context: Context) -> Callable[[], None]:
 
     def method_of_history(cls: type, name: str) -> Any:
         if cls is not buffer or name.startswith("_"):
-            raise ValueError(f"a checkpoint may not ask for attribute {name!r} of {cls!r}")
+            raise UnpicklingError(f"a checkpoint may not ask for attribute {name!r} of {cls!r}")
         return getattr(cls, name)
 
     functions = [

@@ -1,0 +1,20 @@
+"""Operators: schema, portable reference, autograd.
+
+Each operator is a ``torch.library`` custom operator ``mx_autopatch::<name>``
+whose default kernel is vectorised torch and runs on every device that torch
+runs on. A device kernel is added with ``<operator>.register_kernel("npu")``;
+schema, fake kernel and autograd formula stay as they are.
+
+The functions exported here check their arguments and call the operator. They
+raise TypeError for a wrong kind (not a tensor, dtype) and ValueError for a
+wrong value (rank, size, device, option); the message names operator, argument,
+what was expected and what was given.
+"""
+
+from __future__ import annotations
+
+from .focal_loss import sigmoid_focal_loss
+from .nms import nms
+from .roi_align import roi_align
+
+__all__ = ["nms", "roi_align", "sigmoid_focal_loss"]
