@@ -119,7 +119,8 @@ def _wrapped(original: Any, wrapper: Callable[..., Any], method: bool) -> Any:
     if method:
 
         def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return wrapper(types.MethodType(original, self), self, args, kwargs)
+            # Bound by its descriptor: dynamo cannot trace the making of a MethodType.
+            return wrapper(original.__get__(self, type(self)), self, args, kwargs)
     else:
 
         def call(*args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]

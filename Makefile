@@ -1,0 +1,43 @@
+# The two commands of the README: `make demo` and `make test`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check lanes index bench clean
+
+# A virtual environment of our own, made anew when what belongs into it changes.
+$(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q -c tests/requirements.txt -e '.[openmmlab,test,bench]'
+	$(BIN)/pip install -q --no-deps -r tests/requirements-no-deps.txt
+	touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/python -m mx_autopatch examples/train_detector.py
+
+test: check lanes
+
+# Everything on one Python, with torch and the OpenMMLab packages.
+check: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q
+
+# The engine on the other Pythons.
+lanes: $(VENV)/ready
+	$(BIN)/python tests/lanes.py
+
+# After a change of patches: which one is in which file, and what fires it.
+index: $(VENV)/ready
+	$(BIN)/python -m mx_autopatch.patches
+	$(BIN)/ruff format -q mx_autopatch/patches/index.py
+
+bench: $(VENV)/ready
+	for script in startup import_module call import_mmdet; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+clean:
+	rm -rf .venv .venv-* work_dirs data
