@@ -53,6 +53,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("collections",),
         True,
     ),
+    "setuptools.pkg_resources": (
+        "mx_autopatch.patches.setuptools.pkg_resources",
+        ("pkg_resources",),
+        True,
+    ),
     "yapf.format_code": (
         "mx_autopatch.patches.yapf.format_code",
         (

@@ -75,7 +75,7 @@ def _declared_bounds(module: Any) -> "tuple[Optional[str], Optional[str]]":
     or ``MMCV_MIN`` and ``MMCV_MAX``, before they assert anything.
     """
     source = module.__spec__.loader.get_source(module.__name__) or ""
-    bounds = {"min": None, "max": None}
+    bounds: dict[str, str | None] = {"min": None, "max": None}
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
             continue

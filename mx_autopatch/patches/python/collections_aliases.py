@@ -13,7 +13,7 @@ from mx_autopatch.model import Context, Define, Patch
 
 
 def _of_abc(name: str) -> Define:
-    def from_abc(context: Context) -> type:
+    def from_abc(context: Context) -> object:
         return getattr(collections.abc, name)
 
     return Define(f"collections:{name}", factory=from_abc)
