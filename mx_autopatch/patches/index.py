@@ -60,10 +60,7 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     ),
     "yapf.format_code": (
         "mx_autopatch.patches.yapf.format_code",
-        (
-            "yapf.yapflib.yapf_api",
-            "yapf_third_party._ylib2to3.pgen2.grammar",
-        ),
+        ("yapf.yapflib.yapf_api",),
         True,
     ),
 }
