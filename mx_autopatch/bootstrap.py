@@ -27,6 +27,7 @@ WAITING = ("collections",)
 _finder: Finder | None = None
 _catalog: Catalog | None = None
 _at_exit = False
+_multiprocessing: Any = None  # its module util, once that knows of _finish
 
 
 def start() -> None:
@@ -38,7 +39,7 @@ def start() -> None:
         return
     try:
         if _finder is None:
-            _install(_prepare_from_environment)
+            _install(_prepare_from_environment, _tell_problems)
     except Exception as error:
         _say(f"not active: {type(error).__name__}: {error}")
 
@@ -101,10 +102,8 @@ def report() -> Report:
     """What has become of every known edit in this process."""
     from mx_autopatch.engine.report import Report
 
-    if _finder is None:
+    if _finder is None or not _finder.prepared() or _finder.session is None:
         return Report([], [])
-    _finder.prepared()
-    assert _finder.session is not None
     return _finder.session.report()
 
 
@@ -158,36 +157,46 @@ def active() -> Finder | None:
 # -- wiring ----------------------------------------------------------------------
 
 
-def _install(prepare: Any) -> Finder:
+def _install(prepare: Any, ready: Any = None) -> Finder:
     global _finder, _at_exit
     from mx_autopatch.engine.finder import Finder
 
-    _finder = Finder(prepare, WAITING)
+    _finder = Finder(prepare, WAITING, ready)
     sys.meta_path.insert(0, _finder)
     _finder.wait_for_loaded()
-    os.environ.setdefault("MX_AUTOPATCH_MAIN", str(os.getpid()))
+    if not _is_running(os.environ.get("MX_AUTOPATCH_MAIN", "")):
+        # The first activated process of a job is the one to print its summary.
+        os.environ["MX_AUTOPATCH_MAIN"] = str(os.getpid())
     if not _at_exit:
         import atexit
 
         atexit.register(_finish)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=_finish_in_workers)
         _at_exit = True
     return _finder
 
 
-def _prepare_from_environment() -> Session:
+def _prepare_from_environment() -> Session | None:
     """The session of environment mode: used as far as it is valid, never raising."""
-    from mx_autopatch.engine import config as configuration
+    try:
+        from mx_autopatch.engine import config as configuration
 
-    loaded = configuration.load(script=_script())
-    if loaded.path is not None and "MX_AUTOPATCH_CONFIG" not in os.environ:
-        # A spawned worker's argv does not show the script whose folder held it.
-        os.environ["MX_AUTOPATCH_DISCOVERED"] = loaded.path
-    session = _session(loaded, ())
+        loaded = configuration.load(script=_script())
+        if loaded.path is not None and "MX_AUTOPATCH_CONFIG" not in os.environ:
+            # A spawned worker's argv does not show the script whose folder held it.
+            os.environ["MX_AUTOPATCH_DISCOVERED"] = loaded.path
+        return _session(loaded, ())
+    except Exception as error:
+        _say(f"not active: {type(error).__name__}: {error}")
+        return None
+
+
+def _tell_problems(session: Session) -> None:
     if session.problems:
         more = len(session.problems) - 1
         rest = f" (and {more} more: see mx-autopatch status)" if more else ""
         _say(session.problems[0] + rest)
-    return session
 
 
 def _session(config: Config, patches: Iterable[Patch]) -> Session:
@@ -219,6 +228,18 @@ def _script() -> str | None:
     return sys.argv[0] if getattr(sys, "argv", None) else None
 
 
+def _is_running(pid: str) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is no mere question
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except OSError:  # it is there, but not ours to signal
+        return True
+    return True
+
+
 def _finish() -> None:
     """At exit: the JSON report, and a few lines on stderr where that is our part."""
     if _finder is None or _finder.session is None:
@@ -226,25 +247,43 @@ def _finish() -> None:
     try:
         session = _finder.session
         config = session.config
-        if config.report_path is None and not session.has_outcomes():
+        if session.report_path is None and not session.has_outcomes():
             return
         result = session.report()
-        if config.report_path is not None:
-            result.save(config.report_path)
+        if session.report_path is not None:
+            result.save(session.report_path)
         if config.report_level != "silent":
             from mx_autopatch.engine.report import speaks
 
             if speaks():
                 for line in result.summary(config.report_level == "detail"):
-                    print(line, file=sys.stderr)
+                    _write(line)
     except Exception as error:
         _say(f"no report: {type(error).__name__}: {error}")
 
 
+def _finish_in_workers() -> None:
+    """Let the workers that multiprocessing forks write their reports too.
+
+    They end by os._exit, which runs no atexit function.
+    """
+    global _multiprocessing
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _multiprocessing is not util:
+        _multiprocessing = util
+        util.register_after_fork(
+            _finish, lambda finish: util.Finalize(None, finish, exitpriority=-1)
+        )
+
+
 def _say(text: str) -> None:
+    _write(f"mx_autopatch: {text}")
+
+
+def _write(line: str) -> None:
     # stderr is None under pythonw, and may be closed by the time of exit.
     if sys.stderr is not None:
         try:
-            sys.stderr.write(f"mx_autopatch: {text}\n")
+            sys.stderr.write(line + "\n")
         except (OSError, ValueError):
             return

@@ -54,9 +54,10 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
     yield write_files
     for name in set(sys.modules) - before:
-        spec = getattr(sys.modules[name], "__spec__", None)
-        places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
-        if any(str(folder) in str(place) for place in places):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        # The path of a namespace package asks its parent, which may be gone already.
+        places = str(getattr(spec, "submodule_search_locations", ""))
+        if str(folder) in f"{getattr(spec, 'origin', '')} {places}":
             del sys.modules[name]
 
 

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,13 @@ def python(
     env: Mapping[str, str] | None = None,
     fails: bool = False,
     timeout: float = 60,
+    warnings: bool = True,
     **more: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Run this Python with warnings as errors; the exit status must be as said."""
+    """Run this Python, with warnings as errors; whether it fails must be as said."""
+    flags = ["-W", "error"] if warnings else []
     done = subprocess.run(
-        [sys.executable, "-W", "error", *map(str, arguments)],
+        [sys.executable, *flags, *map(str, arguments)],
         cwd=cwd,
         env=dict(environment() if env is None else env),
         capture_output=True,
@@ -107,6 +110,7 @@ def both(
     command: Iterable[str] | None = None,
     env: Mapping[str, str] | None = None,
     expect: str | None = "APPLIED",
+    at_once: bool = True,
 ) -> tuple[Seen, Seen]:
     """Run ``script`` without us and with us, and return what each run saw.
 
@@ -116,12 +120,12 @@ def both(
         patches: The plugin module's source; its patches are named ``trial.…``.
         command: Arguments of Python in place of the script.
         expect: The status that every edit of a trial patch has in the end.
+        at_once: Whether both may run at the same time; not so if they write files.
     """
     write_files(folder, {"script.py": script, "trial_patches.py": patches})
     report = folder / "report.json"
     folders = [*path, folder, HERE / "engine"]
     arguments = ["script.py"] if command is None else list(command)
-    plain = python(*arguments, cwd=folder, env=environment(folders, **(env or {})))
     active = environment(
         folders,
         active=True,
@@ -130,7 +134,10 @@ def both(
         MX_AUTOPATCH_REPORT_PATH=str(report),
         **(env or {}),
     )
-    hooked = python(*arguments, cwd=folder, env=active)
+    with ThreadPoolExecutor(2 if at_once else 1) as pool:
+        inactive = environment(folders, **(env or {}))
+        runs = [pool.submit(python, *arguments, cwd=folder, env=env) for env in (inactive, active)]
+        plain, hooked = (run.result() for run in runs)
     first, second = Seen(plain, folder / "no report"), Seen(hooked, report)
     assert (first.stderr, second.stderr) == ("", ""), first.stderr + second.stderr
     assert not second.problems, second.problems

@@ -37,6 +37,10 @@ class Conflict(PatchError):
     """Another patch holds the target."""
 
 
+class _InForce(Exception):
+    """The edit being planned holds the target already."""
+
+
 @dataclass
 class Done:
     """A change that was made.
@@ -49,6 +53,8 @@ class Done:
     #: Namespaces in which copies are left alone.
     keep: list[Mapping[str, Any]] = field(default_factory=list)
     note: str = ""
+    #: What was changed: a module, a class, a mapping.
+    owner: Any = None
 
 
 Plan = Callable[[], Done]
@@ -62,6 +68,7 @@ class Workbench:
     context: Context
     bindings: Bindings
     complain: Callable[[str, BaseException], None]
+    edit: Edit | None = None
 
     def plan(self, edit: Edit) -> Plan:
         """How to carry ``edit`` out.
@@ -71,7 +78,21 @@ class Workbench:
             Conflict: another patch holds it.
             NotNeeded: there is nothing to do.
         """
-        return _PLANNERS[type(edit)](self, edit)
+        self.edit = edit
+        try:
+            return _PLANNERS[type(edit)](self, edit)
+        except _InForce:
+            return lambda: Done(list)
+
+    def fresh(self, site: Site) -> Site:
+        """``site``, unless the edit is in force there.
+
+        So it is where a module is executed anew as another object, but the target is
+        something that it imports: a base class, a registry.
+        """
+        if self.bindings.holds(site, self.edit):
+            raise _InForce
+        return site
 
     def given(self, edit: Any, name: str) -> Any:
         """The edit's object, made by its factory if it has one."""
@@ -91,7 +112,9 @@ class Workbench:
         ``source`` is the object behind it; ``made`` says that ``build`` makes a new one
         of it, which nobody else can hold.
         """
-        layer = Layer(self.patch.name, kind, build)
+        layer = Layer(self.patch.name, kind, build, self.edit)
+        assert self.edit is not None
+        home = self.edit.trigger
 
         def do() -> Done:
             if kind == "replace":  # two edits of one patch may have been planned
@@ -107,21 +130,24 @@ class Workbench:
             self.bindings.remember(after, self.patch.name, source)
 
             def undo() -> list[Move]:
-                back = Move(*binding.remove(layer), owned=private)
-                if adoption is not None:
-                    adoption.undo()
-                self.bindings.forget(after)
-                self.bindings.release(binding)
-                return [back]
+                try:
+                    return [Move(*binding.remove(layer), owned=private)]
+                finally:  # also where other code has changed the site since
+                    if adoption is not None:
+                        adoption.undo()
+                    self.bindings.forget(after)
+                    self.bindings.release(binding)
 
-            move = Move(before, after, late.belongs_to(before, self.context.module.__name__))
-            return Done(undo, [move], [vars(self.context.module), *_homes(source)])
+            move = Move(before, after, late.belongs_to(before, home))
+            keep = [late.namespace_of(self.context.module), *_homes(source)]
+            return Done(undo, [move], keep, owner=site.container)
 
         return do
 
 
 def _plan_replace(bench: Workbench, edit: Replace) -> Plan:
     site, current = find_site(edit.target, bench.context.module)
+    bench.fresh(site)
     new = bench.given(edit, "replacement")
     classes = isinstance(current, type) and isinstance(new, type) and edit.guard is None
     if classes and _is_python_class(new) and not issubclass(new, current):
@@ -134,9 +160,10 @@ def _plan_replace(bench: Workbench, edit: Replace) -> Plan:
 
 def _plan_wrap(bench: Workbench, edit: Wrap) -> Plan:
     site, current = find_site(edit.target, bench.context.module)
+    bench.fresh(site)
     _refuse_twice(bench, current, edit.wrapper, edit)
     if isinstance(current, type) and _is_python_class(current):
-        site = Site(current, "__init__", is_attribute=True)
+        site = bench.fresh(Site(current, "__init__", is_attribute=True))
         build = wrapping_construction(current, edit.wrapper)
         return bench.layer(site, "wrap", build, edit.wrapper, made=True)
     build = wrapping(edit.wrapper, in_class=isinstance(site.container, type))
@@ -145,6 +172,7 @@ def _plan_wrap(bench: Workbench, edit: Wrap) -> Plan:
 
 def _plan_define(bench: Workbench, edit: Define) -> Plan:
     site, current = find_site(edit.target, bench.context.module, may_miss=True)
+    bench.fresh(site)
     if current is not MISSING:
         raise NotNeeded(f"{edit.target} is there already")
     value = bench.given(edit, "value")
@@ -191,7 +219,7 @@ def _plan_call(bench: Workbench, edit: Call) -> Plan:
         if isinstance(result, str):
             note = result
         pairs = [(was, is_) for site, was, is_ in changes if site.is_attribute]
-        home = bench.context.module.__name__
+        home = edit.trigger
         moves = [Move(was, is_, late.belongs_to(was, home)) for was, is_ in pairs]
 
         def undo() -> list[Move]:
@@ -200,7 +228,9 @@ def _plan_call(bench: Workbench, edit: Call) -> Plan:
                 result()
             return [Move(is_, was, _is_private(is_, bench.patch)) for was, is_ in pairs]
 
-        return Done(undo, moves, [vars(bench.context.module), *_homes(edit.function)], note)
+        module = bench.context.module
+        keep = [late.namespace_of(module), *_homes(edit.function)]
+        return Done(undo, moves, keep, note, owner=module)
 
     return do
 

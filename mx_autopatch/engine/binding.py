@@ -105,6 +105,7 @@ class Layer(NamedTuple):
     patch: str
     kind: str
     build: Build
+    edit: Any = None
 
 
 class Binding:
@@ -170,6 +171,11 @@ class Bindings:
         binding = self._by_site.get(_key(site))
         layers = binding.layers if binding is not None else []
         return next((layer.patch for layer in layers if layer.kind != "wrap"), None)
+
+    def holds(self, site: Site, edit: Any) -> bool:
+        """Whether this very edit has put a layer on ``site``."""
+        binding = self._by_site.get(_key(site))
+        return binding is not None and any(layer.edit is edit for layer in binding.layers)
 
     def release(self, binding: Binding) -> None:
         """Forget a binding without layers."""

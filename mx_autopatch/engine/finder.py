@@ -4,13 +4,15 @@ Until the first import from outside the standard library it knows nothing but a 
 names to wait for; that import prepares the session, and from then on a name that is
 no trigger costs one dictionary look-up, without a lock.
 
-Only sys, os and _thread are imported here: this module is part of start-up.
+Only modules that every interpreter has loaded are imported here: this is start-up.
 """
 
 from __future__ import annotations
 
+import _imp
 import os
 import sys
+from _frozen_importlib import _DeadlockError, _ModuleLockManager  # type: ignore[attr-defined]
 from _thread import _local
 
 TYPE_CHECKING = False
@@ -24,34 +26,70 @@ if TYPE_CHECKING:
 
     FindSpec = Callable[..., Optional[ModuleSpec]]
 
-# Imported by `site` in every process, before anybody has asked for anything.
-_START_UP = ("mx_autopatch", "sitecustomize", "usercustomize", "_distutils_hack")
+# Imported by `site` in every process, before anybody has asked for anything; `org` is
+# Jython's, for which the standard library's copy and pickle look.
+_START_UP = ("mx_autopatch", "sitecustomize", "usercustomize", "_distutils_hack", "org")
 
 
 def _stdlib_names() -> frozenset[str]:
     names = getattr(sys, "stdlib_module_names", None)
     if names is None:  # Python 3.9
-        folder = os.path.dirname(os.__file__)
-        files = os.listdir(folder) + os.listdir(os.path.join(folder, "lib-dynload"))
-        names = {name.partition(".")[0] for name in files} - {"site-packages"}
-        names.update(sys.builtin_module_names)
+        # What the standard library looks for on another platform is in no folder here.
+        names = {*sys.builtin_module_names, "msvcrt", "nt", "winreg", "_winapi", "_scproxy"}
+        library = os.path.dirname(os.__file__)
+        for folder in (library, os.path.join(library, "lib-dynload")):
+            try:
+                names.update(name.partition(".")[0] for name in os.listdir(folder))
+            except OSError:
+                continue
+        names.discard("site-packages")
     return frozenset(names)
+
+
+class _WithoutImportLock:
+    """Gives the global import lock up for as long as our own code runs.
+
+    importlib holds it while it asks a finder. What we import meanwhile may be in
+    execution in another thread, which needs this lock for its own next import: both
+    would wait for ever, since importlib's detection of deadlocks does not know it.
+    """
+
+    def __enter__(self) -> None:
+        self._times = 0
+        while True:
+            try:
+                _imp.release_lock()
+            except RuntimeError:  # this thread does not hold it, or not any more
+                return
+            self._times += 1
+
+    def __exit__(self, *error: object) -> None:
+        for _ in range(self._times):
+            _imp.acquire_lock()
 
 
 class Finder:
     """Wraps the loader of every trigger; leaves every other import alone.
 
     Args:
-        prepare: Builds the session; called at the first import of a module outside
-            the standard library, possibly by several threads at once.
+        prepare: Builds the session, or returns None if it cannot; called at the first
+            import of a module outside the standard library, possibly by several
+            threads at once.
         waiting: Modules of the standard library whose patches only define names.
             They are loaded in nearly every process, so importing one fires nothing:
             the first attribute that it turns out to lack does.
+        ready: Called once, with the session that counts.
     """
 
-    def __init__(self, prepare: Callable[[], Session], waiting: Iterable[str] = ()) -> None:
-        self.session: Session | None = None
-        self._prepare = prepare
+    session: Session | None = None
+
+    def __init__(
+        self,
+        prepare: Callable[[], Session | None],
+        waiting: Iterable[str] = (),
+        ready: Callable[[Session], None] | None = None,
+    ) -> None:
+        self._prepare, self._ready = prepare, ready
         self._waiting = frozenset(waiting)
         self._thread = _local()
         self._stdlib: frozenset[str] | None = None
@@ -75,9 +113,14 @@ class Finder:
             return self._wait_for(fullname, path, target) if fullname in self._waiting else None
         if top in _START_UP or top.startswith("__editable__"):
             return None
-        if not self.prepared():
-            return None  # this thread is preparing: what that imports is not a trigger
-        return self.find_spec(fullname, path, target)
+        with _WithoutImportLock():
+            if not self.prepared():
+                return None  # this thread is preparing: what that imports is not a trigger
+        session = self.session
+        assert session is not None
+        if fullname in session.index or fullname.startswith(session.prefixes):
+            return self._trigger(fullname, path, target)
+        return None
 
     def _steady(
         self,
@@ -108,12 +151,18 @@ class Finder:
         self._thread.preparing = True
         try:
             # No lock: another thread may hold the import lock of a module that the
-            # preparation imports. Two threads may both prepare; the first one counts.
+            # preparation imports. Several threads may prepare; the first one counts,
+            # and setdefault is a single step.
             session = self._prepare()
-            if self.session is None:
-                self.session = session
+            if session is None:
+                self._prepare = lambda: None  # it has said why, and need not again
+                self.find_spec = _find_nothing
+                return False
+            if self.__dict__.setdefault("session", session) is session:
                 session.changed = self._refresh
                 self._refresh()
+                if self._ready is not None:
+                    self._ready(session)
                 session.apply_to_loaded(self._waiting)
         finally:
             self._thread.preparing = False
@@ -131,19 +180,23 @@ class Finder:
     def _trigger(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
     ) -> ModuleSpec | None:
-        asking = self._thread.__dict__.setdefault("asking", set())
-        if fullname in asking:
-            return None  # another hook, asked by us, asks the whole of sys.meta_path again
         if fullname in self._waiting:
             return self._wait_for(fullname, path, target)
-        asking.add(fullname)
+        # Another hook, asked by us, may ask the whole of sys.meta_path again. What it
+        # gets is hooked too, so that we come before it once the module has executed.
+        asking = self._thread.__dict__.setdefault("asking", {})
+        depth = asking.get(fullname, 0)
+        if depth > 1:
+            return None
+        asking[fullname] = depth + 1
         try:
             assert self.session is not None
-            return self.session.find_spec(
-                fullname, lambda: self._ask_others(fullname, path, target)
-            )
+            with _WithoutImportLock():
+                return self.session.find_spec(
+                    fullname, lambda: self._ask_others(fullname, path, target), depth > 0
+                )
         finally:
-            asking.discard(fullname)
+            asking[fullname] = depth
 
     def _ask_others(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
@@ -155,7 +208,11 @@ class Finder:
         for finder in finders:
             find_spec = getattr(finder, "find_spec", None)
             if find_spec is not None:
-                spec: ModuleSpec | None = find_spec(fullname, path, target)
+                _imp.acquire_lock()  # as importlib does: finders rely on it for their caches
+                try:
+                    spec: ModuleSpec | None = find_spec(fullname, path, target)
+                finally:
+                    _imp.release_lock()
                 if spec is not None:
                     return spec
         return None
@@ -187,10 +244,8 @@ class Finder:
 
         def __getattr__(name: str) -> object:
             # inspect, doctest and pickle probe dunders everywhere; no patch defines one.
-            if not (name.startswith("__") and name.endswith("__")):
-                namespace.pop("__getattr__", None)
-                if self.prepared() and self.session is not None:
-                    self.session.fire(module.__name__, module)
+            if not (name.startswith("__") and name.endswith("__")) and self.prepared():
+                self._fire_once(module)
                 if name in namespace:
                     return namespace[name]
             message = f"module {module.__name__!r} has no attribute {name!r}"
@@ -201,12 +256,30 @@ class Finder:
         namespace["__getattr__"] = __getattr__
         self._handlers.append((namespace, __getattr__))
 
+    def _fire_once(self, module: ModuleType) -> None:
+        """Apply the patches of a waited-for module, or wait until another thread has."""
+        assert self.session is not None
+        try:
+            # The module's own import lock, since importlib can tell when waiting for it
+            # would never end.
+            with _ModuleLockManager(module.__name__):
+                if vars(module).pop("__getattr__", None) is not None:
+                    self.session.fire(module.__name__, module)
+        except _DeadlockError:
+            return
+
     def stop_waiting(self) -> None:
         """Take the handlers of modules off that never lacked anything."""
         for namespace, handler in self._handlers:
             if namespace.get("__getattr__") is handler:
                 del namespace["__getattr__"]
         self._handlers.clear()
+
+
+def _find_nothing(
+    fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+) -> None:
+    """The find_spec of an engine that could not be prepared."""
 
 
 class _Waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -57,7 +58,9 @@ class Workshop:
         self.session = session
         self._bindings = Bindings()
         self._changes: list[Change] = []
-        self._fired: dict[str, Any] = {}
+        # Modules that are patched, and those being reloaded, by trigger and id.
+        self._fired: dict[tuple[str, int], Any] = {}
+        self._reloading: dict[tuple[str, int], Any] = {}
         self._verdicts: dict[str, str] = {}
         self._complained: set[str] = set()
         self._requirements = Requirements(session.capabilities, _true_version)
@@ -65,11 +68,16 @@ class Workshop:
 
     # -- finding ---------------------------------------------------------------
 
-    def find_spec(self, name: str, ask: Callable[[], ModuleSpec | None]) -> ModuleSpec | None:
-        """The spec of ``name`` after stubs, redirects and provided modules had their say."""
+    def find_spec(
+        self, name: str, ask: Callable[[], ModuleSpec | None], inner: bool = False
+    ) -> ModuleSpec | None:
+        """The spec of ``name`` after stubs, redirects and provided modules had their say.
+
+        Not so with ``inner``: see :meth:`Finder._trigger`.
+        """
         if name in plugins.FILES:
             return spec_from_file_location(name, plugins.FILES[name])
-        spec = self._substitutes.find_spec(name, ask)
+        spec = ask() if inner else self._substitutes.find_spec(name, ask)
         if spec is not None and self.session.index.get(name):
             hook(spec, Firing(self, name))
         return spec
@@ -88,8 +96,10 @@ class Workshop:
 
     def before(self, trigger: str, module: ModuleType) -> Callable[[], None]:
         """Show what During edits want shown; the result takes it back."""
-        if self._fired.get(trigger) is module:  # a reload: its code meets no patches of ours
-            self.revert(trigger)
+        if self._fired.pop((trigger, id(module)), None) is not None:
+            # A reload: its code meets no patches of ours.
+            self._reloading[trigger, id(module)] = module
+            self.revert(module)
         shown: list[tuple[ModuleType, str]] = []
         for patch, number, edit in self.edits(trigger, (During,)):
             assert isinstance(edit, During)
@@ -130,13 +140,21 @@ class Workshop:
 
     def fire(self, trigger: str, module: Any, is_late: bool = False) -> None:
         """Apply all patches of ``trigger`` to its module."""
+        if (trigger, id(module)) in self._fired:
+            return  # by a hook within this one, or by another thread meanwhile
         for entry in self._ordered(trigger):
-            self.apply(entry, trigger, module, is_late)
-        self._fired[trigger] = module
+            try:
+                self.apply(entry, trigger, module, is_late)
+            except PatchError:  # strict mode
+                raise
+            except Exception as error:
+                self.session.note(f"{entry.name}: {trigger}: {_words(error)}")
+        self._reloading.pop((trigger, id(module)), None)
+        self._fired[trigger, id(module)] = module
 
     def failed(self, trigger: str, module: Any) -> None:
         """Patch a module again whose reload has failed: it stays, with what it had."""
-        if self._fired.get(trigger) is module:
+        if (trigger, id(module)) in self._reloading:
             self.fire(trigger, module)
 
     def apply(self, entry: PatchEntry, trigger: str, module: Any, is_late: bool = False) -> None:
@@ -186,7 +204,7 @@ class Workshop:
                 reason = reason or f"not applied, since {patch.edits[current].target} could not be"
                 self.record(patch, number, status, reason)
             return
-        self._changes += changes
+        self._changes.extend(changes)
         self._settle(patch, changes, module, is_late)
 
     def _settle(self, patch: Patch, changes: list[Change], module: Any, is_late: bool) -> None:
@@ -211,21 +229,26 @@ class Workshop:
 
     # -- reverting -------------------------------------------------------------
 
-    def revert(self, trigger: str | None = None) -> None:
-        """Take changes back, the last one first: all, or those of one trigger."""
-        chosen = [c for c in self._changes if trigger is None or c.edit.trigger == trigger]
-        self._changes = [c for c in self._changes if c not in chosen]
+    def revert(self, module: Any = None) -> None:
+        """Take changes back, the last one first: all, or for a reload those of a module.
+
+        What a reload makes anew is patched anew; the classes that it made before, and
+        the copies that others hold, stay as they are, as they do without us.
+        """
+        chosen = [c for c in self._changes if module is None or c.done.owner is module]
         for change in reversed(chosen):
+            self._changes.remove(change)  # in place: another thread may add to the list
             try:
                 moves = change.done.undo()
             except Exception as error:
                 self._outcome(change, Status.FAILED, f"could not be reverted: {_words(error)}")
                 continue
-            late.rebind(moves, None, change.done.keep)
-            for move in moves:
-                late.rebind_copies(change.copies, move)
+            if module is None:
+                late.rebind(moves, None, change.done.keep)
+                for move in moves:
+                    late.rebind_copies(change.copies, move)
             self._outcome(change, Status.REVERTED)
-        if trigger is None:
+        if module is None:
             self._fired.clear()
             self._substitutes.take_away()
 
@@ -276,7 +299,9 @@ class Workshop:
             self._complained.add(target)
             text = f"the guard of {target} raised, so the original ran: {_words(error)}"
             self.session.note(text)
-            print(f"mx_autopatch: {text}", file=sys.stderr)
+            with contextlib.suppress(OSError, ValueError):  # stderr is closed
+                if sys.stderr is not None:
+                    sys.stderr.write(f"mx_autopatch: {text}\n")
 
     def record(
         self, patch: Patch, number: int, status: Status, reason: str = "", **more: Any

@@ -55,6 +55,26 @@ def belongs_to(value: Any, module: str) -> bool:
     return not isinstance(home, str) or home.partition(".")[0] == module.partition(".")[0]
 
 
+def namespace_of(module: Any) -> dict[str, Any]:
+    """The globals of what stands in sys.modules, which need not be a module.
+
+    Not by getattr, which would execute a module of importlib.util.LazyLoader.
+    """
+    try:
+        namespace = object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return {}
+    return namespace if isinstance(namespace, dict) else {}
+
+
+def has_executed(module: Any) -> bool:
+    """Whether the code of what stands in sys.modules has run to its end."""
+    if type(module).__name__ == "_LazyModule" and type(module).__module__ == "importlib.util":
+        return False
+    spec = namespace_of(module).get("__spec__")
+    return not getattr(spec, "_initializing", False)
+
+
 def modules_since(name: str) -> list[types.ModuleType]:
     """The modules whose import began after that of ``name``; all if it is not there."""
     names = list(sys.modules)
@@ -84,8 +104,8 @@ def rebind(
         return found
     spared = {id(namespace) for namespace in keep}
     for module in list(sys.modules.values()) if modules is None else modules:
-        namespace = getattr(module, "__dict__", None)
-        if not isinstance(namespace, dict) or id(namespace) in spared:
+        namespace = namespace_of(module)
+        if id(namespace) in spared:
             continue
         if str(namespace.get("__name__", "")).startswith("mx_autopatch."):
             continue  # our own operators may call the original

@@ -37,11 +37,13 @@ def hook(spec: ModuleSpec, firing: Firing) -> None:
         spec.loader = _shadow(_namespace_loader(spec), "exec_module", _Hook(spec, None, firing))
         return
     method = "exec_module" if hasattr(loader, "exec_module") else "load_module"
-    # A finder may hand out one spec twice; never put a hook on a hook.
+    # A finder may hand out one spec twice; never put a hook on a hook. But a proxy of
+    # another's, put round our twin, shows the twin's dictionary as its own.
     earlier = getattr(getattr(loader, "__dict__", {}).get(method), "__self__", None)
-    if isinstance(earlier, _Hook):
+    if isinstance(earlier, _Hook) and earlier.twin is loader:
         loader = earlier.loader
-    spec.loader = _shadow(loader, method, _Hook(spec, loader, firing))
+    hook = _Hook(spec, loader, firing)
+    spec.loader = hook.twin = _shadow(loader, method, hook)
 
 
 def _namespace_loader(spec: ModuleSpec) -> Any:
@@ -84,7 +86,7 @@ class _Proxy:
     def __init__(self, loader: Any, own: dict[str, Any]) -> None:
         self.__dict__.update(own, _loader=loader)
 
-    @property
+    @property  # type: ignore[misc]  # mypy takes it for an attribute
     def __class__(self) -> Any:
         return self.__dict__["_loader"].__class__
 
@@ -97,6 +99,7 @@ class _Hook:
 
     def __init__(self, spec: ModuleSpec, loader: Any, firing: Firing) -> None:
         self.spec, self.loader, self.firing = spec, loader, firing
+        self.twin: Any = None
 
     def _give_back(self, module: ModuleType) -> None:
         """Undo what creating the module under the twin left behind."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _frozen_importlib import _ModuleLockManager  # type: ignore[attr-defined]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,13 +90,20 @@ def load_file(path: str, content: bytes | None = None) -> ModuleType:
     ``content`` is what the trust store vouched for; the file is read if it is None.
     """
     import hashlib
-    from importlib.util import module_from_spec, spec_from_file_location
 
     stem = os.path.splitext(os.path.basename(path))[0]
     digest = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:8]
     name = f"mx_autopatch_plugin_{stem if stem.isidentifier() else 'file'}_{digest}"
-    if name in sys.modules:
+    # As an import does: another thread that prepares waits for the whole of the module.
+    with _ModuleLockManager(name):
+        if name not in sys.modules:
+            _execute(name, path, content)
         return sys.modules[name]
+
+
+def _execute(name: str, path: str, content: bytes | None) -> None:
+    from importlib.util import module_from_spec, spec_from_file_location
+
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
@@ -110,7 +118,6 @@ def load_file(path: str, content: bytes | None = None) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    return module
 
 
 def _import(name: str) -> ModuleType:

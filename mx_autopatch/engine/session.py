@@ -44,6 +44,8 @@ class Session:
         capabilities: dict[str, Any] | None = None,
     ) -> None:
         self.config = config
+        #: Absolute from the start, since the program may change its working directory.
+        self.report_path = config.report_path and os.path.abspath(config.report_path)
         self.problems = list(problems)
         self.capabilities = capabilities or {}
         self.entries: dict[str, PatchEntry] = {}
@@ -56,6 +58,7 @@ class Session:
         self._outcomes: dict[tuple[str, str, int], Outcome] = {}
         self._lock = _thread.allocate_lock()
         self._workshop: Workshop | None = None
+        self._waiting: frozenset[str] = frozenset()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew_lock)
         for name in [rule.name for rule in config.stub] + list(config.redirect):
@@ -88,16 +91,30 @@ class Session:
             self._enter(entry)
             self.changed()
             for trigger in entry.triggers:
-                module = sys.modules.get(trigger)
+                module = self._loaded(trigger)
                 if module is not None and entry in self.index.get(trigger, ()):
                     self.workshop.apply(entry, trigger, module, is_late=True)
 
     def apply_to_loaded(self, waiting: frozenset[str] = frozenset()) -> None:
         """Apply what was too late for the import of its trigger, save for ``waiting``."""
-        for trigger in self.index:
-            module = sys.modules.get(trigger)
+        self._waiting = waiting
+        for trigger in list(self.index):
+            module = self._loaded(trigger)
             if module is not None and trigger not in waiting:
                 self.fire(trigger, module, late=True)
+
+    def _loaded(self, trigger: str) -> ModuleType | None:
+        """The trigger's module if it has executed.
+
+        One that is in execution is left alone: half of its names are not there yet. If
+        it came through our finder it fires its patches itself, else it is reported.
+        """
+        module = sys.modules.get(trigger)
+        if module is None:
+            return None
+        from mx_autopatch.engine.late import has_executed
+
+        return module if has_executed(module) else None
 
     def answer_below(self, name: str) -> None:
         """Be asked for the submodules of ``name`` from now on, too."""
@@ -111,14 +128,19 @@ class Session:
         if self._workshop is None:
             from mx_autopatch.engine.firing import Workshop
 
-            self._workshop = Workshop(self)
+            made = Workshop(self)
+            with self._lock:  # several threads may have come this far
+                if self._workshop is None:
+                    self._workshop = made
         return self._workshop
 
     # -- imports ---------------------------------------------------------------
 
-    def find_spec(self, name: str, ask: Callable[[], ModuleSpec | None]) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, ask: Callable[[], ModuleSpec | None], inner: bool = False
+    ) -> ModuleSpec | None:
         """The spec of a trigger; ``ask`` gives what the other finders say."""
-        return self.workshop.find_spec(name, ask)
+        return self.workshop.find_spec(name, ask, inner)
 
     def fire(self, trigger: str, module: ModuleType, late: bool = False) -> None:
         """Apply all patches of a trigger to its module, which has executed."""
@@ -165,7 +187,17 @@ class Session:
                     continue
                 reason = "" if on else self.config.reason(entry.name, entry.default)
                 if on and sys.modules.get(trigger) is not None:
-                    loader = type(getattr(sys.modules[trigger], "__loader__", None)).__name__
-                    reason = f"{trigger} was imported past our finder, by {loader}"
+                    reason = self._why_pending(trigger, sys.modules[trigger])
                 outcomes.append(Outcome(entry.name, "", trigger, trigger, status, reason))
         return Report(outcomes, list(self.problems))
+
+    def _why_pending(self, trigger: str, module: ModuleType) -> str:
+        """Why the patches of a module that is in sys.modules have not been applied."""
+        from mx_autopatch.engine.late import has_executed, namespace_of
+
+        if trigger in self._waiting:
+            return f"{trigger} has not been asked for a name that it lacks"
+        if not has_executed(module):
+            return f"{trigger} has not executed yet"
+        loader = type(namespace_of(module).get("__loader__")).__name__
+        return f"{trigger} was imported past our finder, by {loader}"

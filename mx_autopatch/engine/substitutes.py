@@ -87,11 +87,13 @@ class Substitutes:
             elif isinstance(edit, Redirect) and not (edit.if_missing and real() is not None):
                 self._redirects[name] = edit.to
                 self._workshop.session.answer_below(name)
-                self._note(name, patch, number, f"{edit.to} answers")
-                return self._redirected(name)
+                tell = self._telling(name, patch, number, f"{edit.to} answers")
+                populate = virtual.redirected(edit.to)
+                return virtual.virtual_spec(name, f"redirected to {edit.to}", populate, tell)
             elif isinstance(edit, Provide) and real() is None:
-                self._note(name, patch, number, f"from {edit.source}")
-                return virtual.virtual_spec(name, edit.source, virtual.provided(edit.source))
+                tell = self._telling(name, patch, number, f"from {edit.source}")
+                populate = virtual.provided(edit.source)
+                return virtual.virtual_spec(name, edit.source, populate, tell)
             else:
                 self._workshop.record(patch, number, Status.UNMET, f"{name} is installed")
                 if isinstance(edit, Provide):
@@ -103,12 +105,17 @@ class Substitutes:
 
         def tell(error: BaseException) -> None:
             reason = f"the installed one does not load: {error}"
-            self._note(edit.target, patch, number, reason)
+            self._telling(edit.target, patch, number, reason)()
 
         populate = virtual.provided(edit.source)
         spec.loader = virtual.WithFallback(spec, populate, tell)
 
-    def _note(self, name: str, patch: Patch, number: int, reason: str) -> None:
-        self._made.append(name)
-        self._applied.append((patch, number))
-        self._workshop.record(patch, number, Status.APPLIED, reason)
+    def _telling(self, name: str, patch: Patch, number: int, reason: str) -> Callable[[], None]:
+        """Records the outcome; called once the module has been made, not when it is looked for."""
+
+        def tell() -> None:
+            self._made.append(name)
+            self._applied.append((patch, number))
+            self._workshop.record(patch, number, Status.APPLIED, reason)
+
+        return tell

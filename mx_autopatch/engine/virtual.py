@@ -15,21 +15,24 @@ Populate = Callable[[ModuleType], None]
 
 
 class VirtualLoader(Loader):
-    """Fills a fresh module in by calling ``populate``."""
+    """Fills a fresh module in by calling ``populate``, then calls ``tell``."""
 
-    def __init__(self, populate: Populate) -> None:
-        self._populate = populate
+    def __init__(self, populate: Populate, tell: Callable[[], None]) -> None:
+        self._populate, self._tell = populate, tell
 
     def create_module(self, spec: ModuleSpec) -> None:
         """Leave it to the import system."""
 
     def exec_module(self, module: ModuleType) -> None:
         self._populate(module)
+        self._tell()
 
 
-def virtual_spec(name: str, origin: str, populate: Populate, package: bool = True) -> ModuleSpec:
+def virtual_spec(
+    name: str, origin: str, populate: Populate, tell: Callable[[], None] = lambda: None
+) -> ModuleSpec:
     """The spec of a module without a file; ``origin`` says in words where it comes from."""
-    return ModuleSpec(name, VirtualLoader(populate), origin=origin, is_package=package)
+    return ModuleSpec(name, VirtualLoader(populate, tell), origin=origin, is_package=True)
 
 
 def provided(source: str) -> Populate:
@@ -93,11 +96,11 @@ class WithFallback:
             except (ImportError, OSError) as error:
                 self._broken = error
         self._tell(self._broken)
-        spec = virtual_spec(module.__name__, "mx_autopatch", self._populate, package=False)
+        spec = virtual_spec(module.__name__, "mx_autopatch", self._populate)
         for name in [name for name in vars(module) if name != "__name__"]:
             del vars(module)[name]
         module.__spec__, module.__loader__ = spec, spec.loader
-        module.__package__ = module.__name__.rpartition(".")[0]
+        module.__package__, module.__path__ = module.__name__, []
         self._populate(module)
 
 

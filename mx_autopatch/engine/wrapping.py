@@ -8,6 +8,7 @@ compiled code; a plain function it traces.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import types
@@ -150,9 +151,19 @@ def _proxy(original: Any, wrapper: Callable[..., Any]) -> Any:
     import wrapt
 
     class Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
+        # Pickles and copies are those of the original: a function by name, an object by
+        # its state (wrapt#158: proxies refuse both).
         def __reduce_ex__(self, protocol: Any) -> Any:
-            # By name, as functions and classes pickle (wrapt#158: proxies refuse).
-            return self.__wrapped__.__qualname__
+            name = getattr(self.__wrapped__, "__qualname__", None)
+            return name or self.__wrapped__.__reduce_ex__(protocol)
+
+        def __copy__(self) -> Any:
+            made = copy.copy(self.__wrapped__)
+            return self if made is self.__wrapped__ else made
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            made = copy.deepcopy(self.__wrapped__, memo)
+            return self if made is self.__wrapped__ else made
 
     return Wrapper(original, wrapper)
 

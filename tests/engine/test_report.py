@@ -137,6 +137,12 @@ if len(sys.argv) == 1:
         assert found["lib.x"] == "APPLIED"
 
 
+def test_a_relative_path_is_that_of_the_start(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    run("import os, lib; os.chdir('elsewhere')", MX_AUTOPATCH_REPORT="report.json")
+    assert (tmp_path / "report.json").exists()
+
+
 def test_a_report_that_cannot_be_written_is_said_and_breaks_nothing(run: Any) -> None:
     done = run("import lib; print(lib.X)", MX_AUTOPATCH_REPORT="/dev/null/x.json")
     assert (done.returncode, done.stdout) == (0, "2\n")

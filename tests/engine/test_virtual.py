@@ -37,6 +37,7 @@ def test_provided_where_there_is_none(pkg: Patch, engine: Any) -> None:
     spec = importlib.util.find_spec("pkg._ext")
     assert spec is not None
     assert "substitute" in str(spec.origin)
+    assert str(report().outcomes[0].status) == "PENDING"  # looked for is not imported
     module = importlib.import_module("pkg._ext")
     assert (module.work(1), module.lazy, module.__name__) == (("virtual", 1), "lazily", "pkg._ext")
     assert module.__doc__ == "What the virtual module says of itself."
