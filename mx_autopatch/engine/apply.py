@@ -17,6 +17,8 @@ from typing import Any, Callable
 from mx_autopatch.engine import late
 from mx_autopatch.engine.binding import Bindings, Layer, Site, find_site
 from mx_autopatch.engine.late import Move
+from mx_autopatch.engine.snapshot import changes_since, restore, snapshot
+from mx_autopatch.engine.transplant import NOT_TAKEN, is_python_class, transplanted
 from mx_autopatch.engine.wrapping import Adoption, replacing, wrapping, wrapping_construction
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import (
@@ -150,7 +152,7 @@ def _plan_replace(bench: Workbench, edit: Replace) -> Plan:
     bench.fresh(site)
     new = bench.given(edit, "replacement")
     classes = isinstance(current, type) and isinstance(new, type) and edit.guard is None
-    if classes and _is_python_class(new) and not issubclass(new, current):
+    if classes and is_python_class(new) and not issubclass(new, current):
         return _in_place(bench, current, new)
     bench.refuse_conflict(site)
     _refuse_twice(bench, current, new, edit)
@@ -162,7 +164,7 @@ def _plan_wrap(bench: Workbench, edit: Wrap) -> Plan:
     site, current = find_site(edit.target, bench.context.module)
     bench.fresh(site)
     _refuse_twice(bench, current, edit.wrapper, edit)
-    if isinstance(current, type) and _is_python_class(current):
+    if isinstance(current, type) and is_python_class(current):
         site = bench.fresh(Site(current, "__init__", is_attribute=True))
         build = wrapping_construction(current, edit.wrapper)
         return bench.layer(site, "wrap", build, edit.wrapper, made=True)
@@ -208,13 +210,13 @@ def _plan_register(bench: Workbench, edit: Register) -> Plan:
 
 def _plan_call(bench: Workbench, edit: Call) -> Plan:
     def do() -> Done:
-        before = _snapshot(bench.context.module)
+        before = snapshot(bench.context.module)
         try:
             result = edit.function(bench.context)
         except BaseException:
-            _restore(_changes(before))
+            restore(changes_since(before))
             raise
-        changes = _changes(before)
+        changes = changes_since(before)
         note = ", ".join(site.name for site, _, _ in changes)
         if isinstance(result, str):
             note = result
@@ -223,7 +225,7 @@ def _plan_call(bench: Workbench, edit: Call) -> Plan:
         moves = [Move(was, is_, late.belongs_to(was, home)) for was, is_ in pairs]
 
         def undo() -> list[Move]:
-            _restore(changes)
+            restore(changes)
             if callable(result):
                 result()
             return [Move(is_, was, _is_private(is_, bench.patch)) for was, is_ in pairs]
@@ -267,29 +269,14 @@ def _homes(source: Any) -> Iterable[Mapping[str, Any]]:
     return [vars(module)] if module is not None else []
 
 
-# -- a class in place ------------------------------------------------------------
-
-
-def _is_python_class(cls: type) -> bool:
-    """Whether ``cls`` was made by a class statement, so that it can be changed."""
-    heap_type = 1 << 9
-    return bool(cls.__flags__ & heap_type)
-
-
-_NOT_TAKEN = {
-    *("__dict__", "__weakref__", "__module__", "__qualname__", "__name__", "__slots__"),
-    *("__orig_bases__", "__firstlineno__", "__static_attributes__", "__classdict__"),
-}
-
-
 def _in_place(bench: Workbench, cls: type, new: type) -> Plan:
     plans = []
     for name, value in list(vars(new).items()):
-        if name in _NOT_TAKEN or (name == "__doc__" and value is None):
+        if name in NOT_TAKEN or (name == "__doc__" and value is None):
             continue
         site = Site(cls, name, is_attribute=True)
         bench.refuse_conflict(site)
-        moved = _transplanted(value, new, cls)
+        moved = transplanted(value, new, cls)
         build = functools.partial(_anyway, moved)
         plans.append(bench.layer(site, "replace", build, moved, made=moved is not value))
 
@@ -308,68 +295,3 @@ def _in_place(bench: Workbench, cls: type, new: type) -> Plan:
 
 def _anyway(value: Any, below: Any) -> Any:
     return value
-
-
-def _transplanted(value: Any, source: type, target: type) -> Any:
-    """``value`` with ``super()`` and ``__class__`` meaning ``target``, not ``source``."""
-    if isinstance(value, (staticmethod, classmethod)):
-        return type(value)(_transplanted(value.__func__, source, target))
-    if isinstance(value, property):
-        parts = (value.fget, value.fset, value.fdel)
-        moved = [None if f is None else _transplanted(f, source, target) for f in parts]
-        return property(moved[0], moved[1], moved[2], value.__doc__)
-    if not isinstance(value, types.FunctionType):
-        return value
-    cells = tuple(
-        types.CellType(target) if _holds(cell, source) else cell for cell in value.__closure__ or ()
-    )
-    qualname = value.__qualname__.replace(source.__qualname__, target.__qualname__, 1)
-    copy = types.FunctionType(
-        value.__code__, value.__globals__, value.__name__, value.__defaults__, cells or None
-    )
-    copy.__kwdefaults__ = value.__kwdefaults__
-    copy.__dict__.update(value.__dict__)
-    copy.__doc__, copy.__annotations__ = value.__doc__, value.__annotations__
-    copy.__qualname__, copy.__module__ = qualname, target.__module__
-    return copy
-
-
-def _holds(cell: types.CellType, value: Any) -> bool:
-    try:
-        return cell.cell_contents is value
-    except ValueError:  # an empty cell
-        return False
-
-
-# -- what a free function changed ------------------------------------------------
-
-Changes = list[tuple[Site, Any, Any]]
-
-
-def _snapshot(module: Any) -> list[tuple[Any, bool, dict[Any, Any]]]:
-    """The module's names, and those of its classes and registries, as they are now."""
-    places: list[tuple[Any, bool, dict[Any, Any]]] = [(module, True, dict(vars(module)))]
-    for value in list(vars(module).values()):
-        if isinstance(value, type):
-            places.append((value, True, dict(vars(value))))
-        entries = getattr(value, "__dict__", {}).get("_module_dict")
-        if isinstance(entries, dict):
-            places.append((entries, False, dict(entries)))
-    return places
-
-
-def _changes(before: list[tuple[Any, bool, dict[Any, Any]]]) -> Changes:
-    changes: Changes = []
-    for container, is_attribute, old in before:
-        now = dict(vars(container)) if is_attribute else dict(container)
-        for key in {**old, **now}:
-            was, is_ = old.get(key, MISSING), now.get(key, MISSING)
-            if was is not is_ and key not in ("__dict__", "__weakref__", "__abstractmethods__"):
-                changes.append((Site(container, key, is_attribute), was, is_))
-    return changes
-
-
-def _restore(changes: Changes) -> None:
-    for site, was, is_ in reversed(changes):
-        if site.own() is is_:
-            site.put(was)

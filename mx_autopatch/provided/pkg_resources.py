@@ -89,7 +89,7 @@ class Distribution:
         Raises:
             FileNotFoundError: the distribution has no such file.
         """
-        text = self._metadata.read_text(name)
+        text: str | None = self._metadata.read_text(name)
         if text is None:
             raise FileNotFoundError(f"{self} has no metadata file {name!r}")
         return text

@@ -143,4 +143,4 @@ def test_borrowed_objects_are_nobodys_copies(write: Any, engine: Any) -> None:
     assert (lib.dumps, lib.KIND, lib.own) == (dumps, str, own)
     assert user.own is own
     assert user.loads is json.loads is loads
-    assert str is type("")
+    assert str is "".__class__
