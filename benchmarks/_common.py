@@ -118,6 +118,8 @@ def run_together(commands: Mapping[str, Command], rounds: int) -> Values:
     values: dict[str, list[list[float]]] = {label: [] for label in commands}
     processors = sorted(os.sched_getaffinity(0))
     for number, order in _orders(commands, rounds):
+        if number == 0:  # no warm-up: what the first one finds cold, it finds so for all
+            continue
         progress(f"round {number} of {rounds}: {' | '.join(order)}")
         os.sched_setaffinity(0, {processors[number % len(processors)]})
         children = {label: _start(commands[label]) for label in order}
@@ -125,8 +127,7 @@ def run_together(commands: Mapping[str, Command], rounds: int) -> Values:
         for label, child in children.items():
             _, status, used = os.wait4(child.pid, 0)
             _check(child, status)
-            if number:
-                values[label].append([used.ru_utime + used.ru_stime])
+            values[label].append([used.ru_utime + used.ru_stime])
     progress("")
     return values
 
@@ -210,7 +211,7 @@ class Target:
 
     def __str__(self) -> str:
         if self.is_ratio:
-            return f"<= {self.limit:.2f}x {self.against}"
+            return f"<= {self.limit:.2f}x [{self.against}]"
         return f"<= +{_seconds(self.limit)}"
 
 

@@ -68,7 +68,7 @@ def _copy(package: str, site: Path) -> None:
 
 
 def main() -> None:
-    options = Options(__doc__, rounds=450, others=30)
+    options = Options(__doc__, rounds=800, others=30)
     args = options.parse()
     on = {"MX_AUTOPATCH": "1"}
 

@@ -113,11 +113,14 @@ class Finder:
             return self._wait_for(fullname, path, target) if fullname in self._waiting else None
         if top in _START_UP or top.startswith("__editable__"):
             return None
+        loaded = fullname in sys.modules
         with _WithoutImportLock():
             if not self.prepared():
                 return None  # this thread is preparing: what that imports is not a trigger
         session = self.session
         assert session is not None
+        if not loaded and fullname in sys.modules:  # by a plugin
+            return _turned_up(fullname)
         if fullname in session.index or fullname.startswith(session.prefixes):
             return self._trigger(fullname, path, target)
         return None
@@ -189,14 +192,18 @@ class Finder:
         if depth > 1:
             return None
         asking[fullname] = depth + 1
+        loaded = fullname in sys.modules
         try:
             assert self.session is not None
             with _WithoutImportLock():
-                return self.session.find_spec(
+                spec = self.session.find_spec(
                     fullname, lambda: self._ask_others(fullname, path, target), depth > 0
                 )
         finally:
             asking[fullname] = depth
+        if not loaded and fullname in sys.modules:  # by a requirement, or a patch file
+            return _turned_up(fullname)
+        return spec
 
     def _ask_others(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
@@ -274,6 +281,13 @@ class Finder:
             if namespace.get("__getattr__") is handler:
                 del namespace["__getattr__"]
         self._handlers.clear()
+
+
+def _turned_up(fullname: str) -> ModuleSpec | None:
+    """The spec of a module that our own code has imported while it was looked for."""
+    from mx_autopatch.engine.loader import loaded_spec
+
+    return loaded_spec(fullname)
 
 
 def _find_nothing(

@@ -140,6 +140,8 @@ class Workshop:
 
     def fire(self, trigger: str, module: Any, is_late: bool = False) -> None:
         """Apply all patches of ``trigger`` to its module."""
+        if self.session.closed:
+            return
         if (trigger, id(module)) in self._fired:
             return  # by a hook within this one, or by another thread meanwhile
         for entry in self._ordered(trigger):

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import _frozen_importlib as _bootstrap
 import sys
+from _frozen_importlib import ModuleSpec
+from _thread import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any, Callable, Protocol
 
@@ -150,6 +151,36 @@ class _Hook:
             raise
         self.firing.after(sys.modules.get(fullname, module))
         return module
+
+
+def loaded_spec(name: str) -> ModuleSpec | None:
+    """A spec for the module that stands in sys.modules since its finder was asked.
+
+    importlib would execute that one a second time: it takes the module's own spec in
+    place of any other that it is given, and loads that.
+    """
+    module = sys.modules[name]
+    real: ModuleSpec | None = getattr(module, "__spec__", None)
+    reference = _bootstrap._module_locks.get(name)
+    lock = reference() if reference is not None else None
+    if real is None or lock is None or lock.owner != get_ident():
+        return real  # somebody only asks for the spec
+    module.__spec__ = None
+    loader: Any = _Loaded(module, real)
+    return ModuleSpec(name, loader)
+
+
+class _Loaded:
+    """Loads a module that is there already: gives it its own spec back."""
+
+    def __init__(self, module: ModuleType, spec: ModuleSpec) -> None:
+        self.module, self.spec = module, spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec
 
 
 def _take_this_frame_off(error: BaseException) -> None:

@@ -59,6 +59,8 @@ class Session:
         self._lock = _thread.allocate_lock()
         self._workshop: Workshop | None = None
         self._waiting: frozenset[str] = frozenset()
+        #: Whether it has been reverted. Modules may be in execution that know it still.
+        self.closed = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew_lock)
         for name in [rule.name for rule in config.stub] + list(config.redirect):
@@ -147,7 +149,8 @@ class Session:
         self.workshop.fire(trigger, module, late)
 
     def revert(self) -> None:
-        """Take every change back, the last one first."""
+        """Take every change back, the last one first; no further one is made."""
+        self.closed = True
         if self._workshop is not None:
             self._workshop.revert()
 

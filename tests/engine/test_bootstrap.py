@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 import zipapp
 
 import pytest
-from helpers import INSTALLED, ROOT, environment, python, write_files
+from helpers import INSTALLED, ROOT, both, environment, python, write_files
 
 FINDER = "print([f for f in map(type, sys.meta_path) if f.__module__.startswith('mx_autopatch')])"
 ACTIVE = "[<class 'mx_autopatch.engine.finder.Finder'>]\n"
@@ -123,6 +124,8 @@ print([m for m in sys.modules if m.startswith("mx_autopatch.engine.config")])
         ["-E", "script.py"],
         ["-X", "importtime", "script.py"],
         ["-X", "dev", "script.py"],
+        ["-X", "warn_default_encoding", "script.py"],
+        ["-X", "frozen_modules=off", "script.py"],
         ["-v", "script.py"],
         ["-O", "script.py"],
         ["-OO", "-m", "script"],
@@ -322,6 +325,81 @@ def test_names_that_start_up_code_probes_prepare_too_early(tmp_path):
     env = environment([tmp_path], active=True, MX_AUTOPATCH_PLUGINS_MODULES="probing")
     done = python("-c", code, cwd=tmp_path, env=env)
     assert (done.stdout, done.stderr) == ("None <class 'collections.abc.Mapping'>\n", "")
+
+
+def test_a_plugin_that_imports_its_own_trigger(tmp_path):
+    """While the engine is being prepared, so it is patched late, copies and all."""
+    write_files(tmp_path, FILES)
+    write_files(
+        tmp_path,
+        {
+            "trial_patches.py": "import copies\nimport trigger\n" + textwrap.dedent(PATCHES),
+            "copies.py": "from trigger import f\n",
+            "script.py": """
+                import trigger, copies, trial_patches
+                from mx_autopatch import report
+                print(trigger.f(), copies.f(), *[o.status for o in report().of("trial.f")])
+            """,
+        },
+    )
+    done = python("script.py", cwd=tmp_path, env=active(tmp_path))
+    assert (done.stdout, done.stderr) == ("new new LATE\n", "")
+
+
+@pytest.mark.parametrize("target", ["its own", "another"])
+@pytest.mark.parametrize("name", ["counted", "pkg.counted", "pkg"])
+def test_what_a_plugin_has_imported_is_not_executed_again(tmp_path, name, target):
+    """importlib would, since it began to look for the module before the plugin loaded it.
+
+    So it would be with a plugin that imports torch, and a script that begins with it.
+    """
+    counted = """
+        import sys
+        sys.count = getattr(sys, "count", 0) + 1
+        def f():
+            return "original"
+    """
+    file = {"pkg": "pkg/__init__.py"}.get(name, name.replace(".", "/") + ".py")
+    write_files(tmp_path, {"pkg/__init__.py": "", file: counted})
+    trigger = name if target == "its own" else "another"
+    plugin = f"""
+        import {name}
+        from mx_autopatch.model import Patch, Replace
+        PATCHES = (Patch("trial.f", (Replace("{trigger}:f", lambda: "new"),)),)
+    """
+    script = f"""
+        import {name} as module
+        import importlib, sys
+        import observe
+        first = observe.module(module)
+        importlib.reload(module)
+        observe.show(first=first, count=sys.count, reloaded=observe.module(module))
+        if "mx_autopatch" in sys.modules:
+            assert module.f() == "{"new" if target == "its own" else "original"}"
+    """
+    plain, hooked = both(tmp_path, script, plugin, expect=None)
+    assert hooked.value == plain.value
+    assert plain.value["count"] == 2
+
+
+def test_looking_for_what_a_plugin_imports(tmp_path):
+    """find_spec alone imports nothing further, and harms nothing."""
+    write_files(tmp_path, {"counted.py": "def f(): return 'original'\n"})
+    plugin = """
+        import counted
+        from mx_autopatch.model import Patch, Replace
+        PATCHES = (Patch("trial.f", (Replace("counted:f", lambda: "new"),)),)
+    """
+    script = """
+        from importlib.util import find_spec
+        before = find_spec("counted")
+        import counted
+        import observe
+        observe.show(spec=observe.spec(before), module=observe.module(counted))
+        assert before.origin == counted.__spec__.origin
+    """
+    plain, hooked = both(tmp_path, script, plugin, expect="LATE")
+    assert hooked.value == plain.value
 
 
 # -- the configuration ---------------------------------------------------------------

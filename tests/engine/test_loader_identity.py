@@ -510,7 +510,9 @@ def test_loader_of_a_foreign_finder(tmp_path, kind):
         loader=_dedent(LOADERS[kind]).replace("\n", "\n"), position=position
     )
     script = head + _dedent("""
-        before = importlib.util.find_spec("trigger").loader.__class__.__qualname__
+        for _ in range(1000):  # far more often than frames fit on the stack
+            found = importlib.util.find_spec("trigger")
+        before = found.loader.__class__.__qualname__
         import trigger, other
         seen = [observe.module(trigger), observe.module(other)]
         same = trigger.__loader__ is other.__loader__
@@ -979,11 +981,14 @@ def test_a_spec_can_be_used_by_hand(tmp_path):
         copied = copy.copy(importlib.util.find_spec("trigger"))
         second = importlib.util.module_from_spec(copied)
         copied.loader.exec_module(second)
+        third = importlib.util.find_spec("trigger")
         import trigger
-        seen = [observe.spec(m.__spec__) for m in (second, module)]
+        beside = importlib.util.module_from_spec(third)
+        third.loader.exec_module(beside)
+        seen = [observe.spec(m.__spec__) for m in (second, module, beside)]
         observe.show(by_hand=by_hand, seen=seen, then=observe.module(trigger))
         if "mx_autopatch.engine.loader" in sys.modules:
-            for each in (module, second, trigger):
+            for each in (module, second, beside, trigger):
                 assert each.replaced(0) == ["new", 0, 1]
     """
     plain, hooked = both(tmp_path, script, PATCHES.format("trigger"))

@@ -8,12 +8,16 @@ from helpers import both, write_files
 TRIGGER = "def f():\n    return 'original'\n"
 
 PATCHES = """
-    from mx_autopatch.model import Patch, Wrap
+    import sys
+    from mx_autopatch.model import Call, Patch, Wrap
 
     def wrapper(wrapped, instance, args, kwargs):
         return ["wrapped", wrapped()]
 
-    PATCHES = (Patch("trial.f", (Wrap("trigger:f", wrapper),)),)
+    def count(context):
+        sys.called = getattr(sys, "called", 0) + 1
+
+    PATCHES = (Patch("trial.f", (Wrap("trigger:f", wrapper), Call("trigger", count))),)
 """
 
 #: What a script may rely on: ours is the first entry of sys.meta_path, if it is there.
@@ -51,9 +55,11 @@ WRAPT = """
     wrapt.register_post_import_hook(second, "trigger")
     import trigger
     assert trigger.f() == EXPECTED, trigger.f()
+    assert not HOOKED or sys.called == 1
     again = [observe.module(trigger)]
     importlib.reload(trigger)
     assert trigger.f() == EXPECTED, trigger.f()
+    assert not HOOKED or sys.called == 2
     again.append(observe.module(trigger))
     wrapt.register_post_import_hook(first, "trigger")
     observe.show(calls=calls, again=again)
@@ -274,7 +280,7 @@ def test_a_name_that_only_looks_like_a_trigger(tmp_path, name):
     plain, hooked = both(tmp_path, script, PATCHES, expect=None)
     assert hooked.value == plain.value
     status = "MISSING" if name == "trigger.sub" else "PENDING"  # there the package has fired
-    assert [o["status"] for o in hooked.outcomes] == [status]
+    assert {o["status"] for o in hooked.outcomes} == {status}
 
 
 def test_sys_modules_blocks(tmp_path):
@@ -309,6 +315,24 @@ def test_deactivation_leaves_nothing_behind(tmp_path):
             handler="__getattr__" in vars(sys.modules["collections"]),
             spec=observe.spec(found("antigravity")),
         )
+    """
+    plain, hooked = both(tmp_path, script, PATCHES, expect=None)
+    assert hooked.value == plain.value
+
+
+def test_deactivation_while_a_trigger_is_executed(tmp_path):
+    """It ends unpatched: nobody could take its patches back any more."""
+    source = """
+        import sys
+        if "mx_autopatch.bootstrap" in sys.modules:
+            sys.modules["mx_autopatch.bootstrap"].deactivate()
+        def f():
+            return "original"
+    """
+    write_files(tmp_path, {"trigger.py": source})
+    script = """
+        import observe, trigger
+        observe.show(f=trigger.f(), module=observe.module(trigger))
     """
     plain, hooked = both(tmp_path, script, PATCHES, expect=None)
     assert hooked.value == plain.value

@@ -269,18 +269,19 @@ def test_eight_threads_miss_the_same_names(tmp_path):
         assert done.stderr == ""
 
 
-def test_a_trigger_in_execution_when_another_thread_prepares(tmp_path):
-    """It was found before there were patches to know of; what applies is the truth."""
+def test_a_trigger_in_execution_when_another_thread_activates(tmp_path):
+    """It was found before there were patches to know of: left alone, and reported."""
     write_files(
         tmp_path,
         {
             "trigger.py": """
                 import threading
-                from mx_autopatch import activate
+                from mx_autopatch import activate, report
                 def early(): return "original"
                 thread = threading.Thread(target=activate)
                 thread.start()
                 thread.join()
+                meanwhile = {o.reason for o in report() if o.patch.startswith("trial.")}
                 def late(): return "original"
             """,
         },
@@ -288,11 +289,14 @@ def test_a_trigger_in_execution_when_another_thread_prepares(tmp_path):
     text = """
         import trigger
         from mx_autopatch import report
-        statuses = {o.target: o.status.value for o in report() if o.patch.startswith("trial.")}
-        seen = {"trigger:early": trigger.early(), "trigger:late": trigger.late()}
-        for target, value in seen.items():
-            applied = statuses.get(target) in ("APPLIED", "LATE")
-            assert applied is (value == "new"), (statuses, seen)
+        found = [o for o in report() if o.patch.startswith("trial.")]
+        assert {o.status.value for o in found} == {"PENDING"}, found
+        reason = "trigger was imported past our finder, by SourceFileLoader"
+        assert {o.reason for o in found} == {reason}, found
+        assert trigger.meanwhile == {"trigger has not executed yet"}
+        assert trigger.early() == trigger.late() == "original"
+        importlib.reload(trigger)
+        assert trigger.early() == trigger.late() == "new"
     """
     plugin = """
         from mx_autopatch.model import Patch, Replace
