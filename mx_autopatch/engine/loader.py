@@ -161,7 +161,8 @@ def loaded_spec(name: str) -> ModuleSpec | None:
     """
     module = sys.modules[name]
     real: ModuleSpec | None = getattr(module, "__spec__", None)
-    reference = _bootstrap._module_locks.get(name)
+    locks: dict[str, Any] = vars(_bootstrap)["_module_locks"]
+    reference = locks.get(name)
     lock = reference() if reference is not None else None
     if real is None or lock is None or lock.owner != get_ident():
         return real  # somebody only asks for the spec

@@ -336,3 +336,31 @@ def test_deactivation_while_a_trigger_is_executed(tmp_path):
     """
     plain, hooked = both(tmp_path, script, PATCHES, expect=None)
     assert hooked.value == plain.value
+
+
+def test_a_requirement_that_imports_the_module_itself(tmp_path):
+    """Decided while the module is looked for; it is executed once all the same."""
+    source = "import sys\nsys.count = getattr(sys, 'count', 0) + 1\ndef f(): return 'original'\n"
+    write_files(tmp_path, {"trigger.py": source, "source.py": ""})
+    script = """
+        import sys
+        import observe, trigger
+        observe.show(count=sys.count, module=observe.module(trigger))
+        if "mx_autopatch" in sys.modules:
+            assert trigger.f() == "new"
+    """
+    patches = """
+        from mx_autopatch.model import Patch, Provide, Replace
+
+        def needs():
+            import trigger
+            return trigger.f() == "new"
+
+        PATCHES = (
+            Patch("trial.f", (Replace("trigger:f", lambda: "new"),)),
+            Patch("trial.p", (Provide("trigger", source="source"),), requires=(needs,)),
+        )
+    """
+    plain, hooked = both(tmp_path, script, patches, expect=None)
+    assert hooked.value == plain.value
+    assert plain.value["count"] == 1
