@@ -146,7 +146,7 @@ class Finder:
         return self._trigger(fullname, path, target)
 
     def prepared(self) -> bool:
-        """Prepare the session if nobody has; False if this very thread is at it."""
+        """Prepare the session if nobody has; False if it fails or this thread is at it."""
         if self.session is not None:
             return True
         if getattr(self._thread, "preparing", False):
@@ -158,9 +158,10 @@ class Finder:
             # and setdefault is a single step.
             session = self._prepare()
             if session is None:
-                self._prepare = lambda: None  # it has said why, and need not again
-                self.find_spec = _find_nothing
-                return False
+                if self.session is None:  # nor has another thread succeeded
+                    self._prepare = lambda: None  # it has said why, and need not again
+                    self.find_spec = _find_nothing
+                return self.session is not None
             if self.__dict__.setdefault("session", session) is session:
                 session.changed = self._refresh
                 self._refresh()

@@ -101,8 +101,8 @@ class Session:
         """Apply what was too late for the import of its trigger, save for ``waiting``."""
         self._waiting = waiting
         for trigger in list(self.index):
-            module = self._loaded(trigger)
-            if module is not None and trigger not in waiting:
+            module = self._loaded(trigger) if trigger not in waiting else None
+            if module is not None:
                 self.fire(trigger, module, late=True)
 
     def _loaded(self, trigger: str) -> ModuleType | None:

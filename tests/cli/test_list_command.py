@@ -84,4 +84,4 @@ def test_a_narrow_terminal_cuts_nothing_off(cli: Cli, monkeypatch: pytest.Monkey
     out = cli("list").out
     assert "…" not in out
     assert max(map(len, out.splitlines())) <= 60
-    assert "grammar:Grammar.dump" in "".join(out.split())
+    assert "yapf.yapflib.yapf_api:FormatCode" in "".join(out.split())

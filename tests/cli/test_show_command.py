@@ -144,4 +144,4 @@ def test_an_unknown_name(cli: Cli) -> None:
 def test_colours_on_a_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
-    assert "\x1b[32m+def dump" in cli("show", "yapf.format_code").out
+    assert "\x1b[32m+def _without_verify" in cli("show", "yapf.format_code").out

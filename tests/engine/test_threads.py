@@ -275,12 +275,13 @@ def test_a_trigger_in_execution_when_another_thread_activates(tmp_path):
         tmp_path,
         {
             "trigger.py": """
-                import threading
+                import sys, threading
                 from mx_autopatch import activate, report
                 def early(): return "original"
-                thread = threading.Thread(target=activate)
-                thread.start()
-                thread.join()
+                if not hasattr(sys, "activated"):
+                    sys.activated = threading.Thread(target=activate)
+                    sys.activated.start()
+                    sys.activated.join()
                 meanwhile = {o.reason for o in report() if o.patch.startswith("trial.")}
                 def late(): return "original"
             """,
