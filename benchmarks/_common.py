@@ -52,6 +52,8 @@ class Options:
     def parse(self) -> argparse.Namespace:
         """The arguments; rounds that were not given follow --fast and --rigorous."""
         args = self.parser.parse_args()
+        if args.output:
+            args.output = os.path.abspath(args.output)  # commands run in folders of their own
         for name, default in self._defaults.items():
             if getattr(args, name) is None:
                 third, triple = max(2, default // 3), default * 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 
 
 def is_device(name: str, configured: str) -> bool | str:
@@ -22,6 +21,8 @@ def detect() -> str:
 
     An initialised device cannot be used in a forked worker.
     """
+    from importlib.util import find_spec  # most runs never ask
+
     if find_spec("torch_npu") is not None:
         return "npu"
     torch = sys.modules.get("torch")

@@ -93,6 +93,7 @@ class Finder:
         self._waiting = frozenset(waiting)
         self._thread = _local()
         self._stdlib: frozenset[str] | None = None
+        self._firing: set[str] = set()
         self._handlers: list[tuple[dict[str, object], object]] = []
         # The import system looks find_spec up on the instance each time, so changing
         # phase is one assignment and the steady phase pays for no test of it.
@@ -271,8 +272,15 @@ class Finder:
             # The module's own import lock, since importlib can tell when waiting for it
             # would never end.
             with _ModuleLockManager(module.__name__):
-                if vars(module).pop("__getattr__", None) is not None:
-                    self.session.fire(module.__name__, module)
+                # Applying asks for the names too, in this thread. The handler stays until
+                # they are there: without it other threads would not even wait.
+                if "__getattr__" in vars(module) and module.__name__ not in self._firing:
+                    self._firing.add(module.__name__)
+                    try:
+                        self.session.fire(module.__name__, module)
+                    finally:
+                        self._firing.discard(module.__name__)
+                        vars(module).pop("__getattr__", None)
         except _DeadlockError:
             return
 

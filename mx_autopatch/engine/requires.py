@@ -68,18 +68,22 @@ class Requirements:
         return True
 
     def version(self, name: str) -> str | None:
-        """The version of the distribution or importable package ``name``."""
-        return installed(name) or self._true_version(name) or _by_import_name(name)
+        """The version of the importable package or distribution ``name``.
+
+        A loaded module knows its own; asking it costs nothing, reading metadata does.
+        """
+        return self._true_version(name) or installed(name) or _by_import_name(name)
 
 
 @functools.cache
 def installed(distribution: str) -> str | None:
     """The version of an installed distribution, None if there is none."""
-    import importlib_metadata
+    # The standard library's reader: torch has loaded it by the time we ask.
+    from importlib import metadata
 
     try:
-        version: str = importlib_metadata.version(distribution)
-    except importlib_metadata.PackageNotFoundError:
+        version = metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return None
     return version
 
