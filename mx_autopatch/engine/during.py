@@ -8,12 +8,23 @@ dictionary keeps the true value throughout.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from types import ModuleType
 from typing import Any
 
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()  # a thread that the child does not have may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
 # module -> attribute -> reading module's name -> value
 _views: dict[ModuleType, dict[str, dict[str, Any]]] = {}
 

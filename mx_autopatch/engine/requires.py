@@ -78,7 +78,7 @@ class Requirements:
 @functools.cache
 def installed(distribution: str) -> str | None:
     """The version of an installed distribution, None if there is none."""
-    # The standard library's reader: torch has loaded it by the time we ask.
+    # The standard library's reader, which torch and mmengine load as well.
     from importlib import metadata
 
     try:

@@ -37,10 +37,7 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     ),
     "mmengine.checkpoint_load": (
         "mx_autopatch.patches.mmengine.checkpoint_load",
-        (
-            "mmengine.logging.history_buffer",
-            "mmengine.config.config",
-        ),
+        ("mmengine.runner.checkpoint",),
         True,
     ),
     "numpy.aliases": (

@@ -11,7 +11,7 @@ import pytest
 from mx_autopatch import bootstrap
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("mmengine")
+pytest.importorskip("mmengine.runner")
 
 
 @pytest.fixture

@@ -32,11 +32,12 @@ def _allow(allowed: "list[Any]") -> Callable[[], None]:
     return take_back
 
 
-def _allow_history(context: Context) -> Callable[[], None]:
+def _allow_classes(context: Context) -> Callable[[], None]:
     import numpy
+    from mmengine.config import Config, ConfigDict
+    from mmengine.logging import HistoryBuffer as buffer
 
     multiarray = getattr(numpy, "_core", None) or numpy.core
-    buffer = context.module.HistoryBuffer
 
     def method_of_history(cls: type, name: str) -> Any:
         if cls is not buffer or name.startswith("_"):
@@ -51,7 +52,7 @@ def _allow_history(context: Context) -> Callable[[], None]:
     dtypes = [type(numpy.dtype(code)) for code in "?bhilqBHILQefdgFDGSUOMm"]
     return _allow(
         [
-            buffer,
+            *(buffer, Config, ConfigDict),
             (method_of_history, "builtins.getattr"),
             *functions,
             *(numpy.ndarray, numpy.dtype, *dict.fromkeys(dtypes)),
@@ -59,17 +60,11 @@ def _allow_history(context: Context) -> Callable[[], None]:
     )
 
 
-def _allow_config(context: Context) -> Callable[[], None]:
-    return _allow([context.module.Config, context.module.ConfigDict])
-
-
 PATCHES = (
     Patch(
         name="mmengine.checkpoint_load",
-        edits=(
-            Call("mmengine.logging.history_buffer", _allow_history),
-            Call("mmengine.config.config", _allow_config),
-        ),
+        # Not where the classes are defined: that is imported without torch, too.
+        edits=(Call("mmengine.runner.checkpoint", _allow_classes),),
         requires=("torch>=2.6",),
     ),
 )
