@@ -4,7 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lanes index bench clean
+NPU := .venv-npu/bin
+
+.PHONY: demo test check lanes npu index bench clean
 
 # A virtual environment of our own, made anew when what belongs into it changes.
 $(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.txt
@@ -14,11 +16,19 @@ $(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.
 	$(BIN)/pip install -q --no-deps -r tests/requirements-no-deps.txt
 	touch $@
 
+# The same environment with torch-npu on top, whose presence alone changes `import torch`.
+.venv-npu/ready: $(VENV)/ready tests/requirements-npu.txt
+	$(PYTHON) -m venv --clear .venv-npu
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$($(NPU)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/below.pth"
+	$(NPU)/pip install -q --no-deps -r tests/requirements-npu.txt
+	touch $@
+
 # Threads that spin while they wait cost a factor of three where something else runs.
 demo: $(VENV)/ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m mx_autopatch examples/train_detector.py
 
-test: check lanes
+test: check npu lanes
 
 # Everything on one Python, with torch and the OpenMMLab packages.
 check: $(VENV)/ready
@@ -27,6 +37,10 @@ check: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q
+
+# What concerns the NPU, on the soft one: the real torch_npu, computed by the CPU.
+npu: .venv-npu/ready
+	$(NPU)/python -m pytest -q tests/softnpu tests/patches tests/ops tests/mmcv_ext
 
 # The engine on the other Pythons.
 lanes: $(VENV)/ready

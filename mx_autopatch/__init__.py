@@ -7,6 +7,7 @@ part of interpreter start-up, and imports nothing.
 __version__ = "0.1.0"
 
 _HOME = {
+    "Before": "model",
     "Call": "model",
     "Context": "model",
     "Define": "model",
@@ -24,6 +25,7 @@ _HOME = {
     "CatalogError": "errors",
     "ConfigError": "errors",
     "PatchError": "errors",
+    "SoftNpuError": "errors",
     "StubError": "errors",
     "TargetError": "errors",
     "Report": "engine.report",

@@ -11,6 +11,7 @@ __all__ = [
     "CatalogError",
     "ConfigError",
     "PatchError",
+    "SoftNpuError",
     "StubError",
     "TargetError",
 ]
@@ -42,3 +43,7 @@ class PatchError(AutopatchError):
 
 class StubError(AutopatchError, ImportError):
     """Something of a stubbed module was used; the message names the rule."""
+
+
+class SoftNpuError(AutopatchError, RuntimeError):
+    """The soft NPU cannot be had here, or was asked for what it does not have."""

@@ -20,6 +20,7 @@ from typing import Any, Callable, Union
 from mx_autopatch.errors import PatchError, TargetError
 
 __all__ = [
+    "Before",
     "Call",
     "Context",
     "Define",
@@ -353,6 +354,25 @@ class Call(Edit):
 
     def __post_init__(self) -> None:
         check_module(self.target, "Call: module")
+        _exactly_one(self, function=self.function)
+        _callable(self, "function", self.function)
+
+
+@dataclass(frozen=True)
+class Before(Edit):
+    """Call ``function(context)`` when the module ``target`` is about to execute.
+
+    For what must be there first, such as a library that the module links. It is called
+    with the module still empty, and each time it executes; for a module that was loaded
+    before us it is too late, and the outcome is UNMET. It may return a string, which becomes the
+    outcome's reason, or a function, called when the module has executed or has failed
+    to, that takes back what was meant for that time alone.
+    """
+
+    function: Any = None
+
+    def __post_init__(self) -> None:
+        check_module(self.target, "Before: module")
         _exactly_one(self, function=self.function)
         _callable(self, "function", self.function)
 

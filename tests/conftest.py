@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import textwrap
@@ -14,6 +15,15 @@ import pytest
 
 from mx_autopatch import bootstrap
 from mx_autopatch.engine.report import Report
+
+if importlib.util.find_spec("torch_npu") is not None:
+    # The lane "npu": torch cannot even be imported before there is something like CANN.
+    from mx_autopatch.softnpu import runtime
+
+    runtime.load()
+    with runtime.as_installed():
+        from mx_autopatch.softnpu.install import install
+    install()
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +53,6 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     before = set(sys.modules)
 
     def write_files(files: dict[str, str]) -> Path:
-        import importlib
-
         for name, source in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

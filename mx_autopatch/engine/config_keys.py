@@ -18,9 +18,11 @@ __all__ = ["KEYS", "PREFIX", "RESERVED", "FrozenDict", "Key", "Options", "StubRu
 PREFIX = "MX_AUTOPATCH"
 
 # Variables of the same prefix that are not keys: the gate, the explicit file, the
-# file that a parent process found, and the main script of a spawned worker.
+# file that a parent process found, the main script of a spawned worker, and what the
+# soft NPU's runtime reads itself.
 RESERVED = frozenset(
-    (PREFIX, f"{PREFIX}_CONFIG", f"{PREFIX}_DISCOVERED", f"{PREFIX}_MAIN"),
+    f"{PREFIX}{rest}"
+    for rest in ("", "_CONFIG", "_DISCOVERED", "_MAIN", "_SOFT_DEVICES", "_SOFT_FORCE")
 )
 
 # types.MappingProxyType, without importing types.
@@ -158,10 +160,11 @@ KEYS = (
         "device",
         "choice",
         "auto",
-        "The device to patch for.",
+        "The device to patch for. soft: an NPU rehearsed on the CPU, by torch_npu on a\n"
+        "stand-in for CANN; contract: no device, but torch_npu's operator schemas.",
         attribute="device",
         option="--device",
-        choices=("auto", "cpu", "cuda", "npu"),
+        choices=("auto", "cpu", "cuda", "npu", "soft", "contract"),
     ),
     Key(
         "patches.enable",

@@ -21,6 +21,7 @@ from mx_autopatch.engine.requires import Requirements
 from mx_autopatch.engine.substitutes import Substitutes
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import (
+    Before,
     Context,
     During,
     Edit,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from mx_autopatch.engine.session import Session
 
 # These act while a module is found or executed, not once it has been.
-_BEFORE = (During, Provide, Redirect)
+_BEFORE = (Before, During, Provide, Redirect)
 
 
 @dataclass(eq=False)
@@ -95,48 +96,69 @@ class Workshop:
     # -- round the execution of a module ---------------------------------------
 
     def before(self, trigger: str, module: ModuleType) -> Callable[[], None]:
-        """Show what During edits want shown; the result takes it back."""
+        """Carry out what comes before the module; the result ends what is for that time alone."""
         if self._fired.pop((trigger, id(module)), None) is not None:
             # A reload: its code meets no patches of ours.
             self._reloading[trigger, id(module)] = module
             self.revert(module)
-        shown: list[tuple[ModuleType, str]] = []
-        for patch, number, edit in self.edits(trigger, (During,)):
-            assert isinstance(edit, During)
-            view = self._show(patch, number, edit, module)
-            if view is not None:
-                shown.append(view)
+        ends: list[tuple[Patch, Callable[[], None]]] = []
+        for patch, number, edit in self.edits(trigger, (Before, During)):
+            end = self._begin(patch, number, edit, module)
+            if end is not None:
+                ends.append((patch, end))
 
         def finish() -> None:
-            for target, attribute in shown:
-                during.hide(target, attribute, trigger)
+            for patch, end in reversed(ends):
+                try:
+                    end()
+                except Exception as error:
+                    self.session.note(f"{patch.name}: {trigger}: {_words(error)}")
 
         return finish
 
-    def _show(
-        self, patch: Patch, number: int, edit: During, module: ModuleType
-    ) -> tuple[ModuleType, str] | None:
-        name, ((_, key),) = parse_target(edit.target)
-        attribute = str(key)
+    def _begin(
+        self, patch: Patch, number: int, edit: Edit, module: ModuleType
+    ) -> Callable[[], None] | None:
+        """Carry out one edit before its module executes; returns what ends it, if anything."""
         try:
             if why := self.unmet(patch):
                 raise NotNeeded(why)
-            from importlib import import_module
-
-            target = import_module(name)
             context = self._context(patch, module)
-            value = edit.factory(context) if edit.factory is not None else edit.value
-            during.show(target, attribute, edit.trigger, value)
+            if isinstance(edit, During):
+                end, reason = self._show(edit, context)
+            else:
+                assert isinstance(edit, Before)
+                result = edit.function(context)
+                end = result if callable(result) else None
+                reason = result if isinstance(result, str) else ""
         except NotNeeded as error:
             self.record(patch, number, Status.UNMET, str(error))
-        except ImportError as error:
-            self.record(patch, number, Status.MISSING, f"{name} cannot be imported: {error}")
+        except LookupError as error:
+            self.record(patch, number, Status.MISSING, _words(error))
         except Exception as error:
             self.record(patch, number, Status.FAILED, _words(error))
+            if self.session.config.strict:
+                self._raise_for_faults(patch.name)
         else:
-            self.record(patch, number, Status.APPLIED, f"read as {value!r}")
-            return target, attribute
+            self.record(patch, number, Status.APPLIED, reason)
+            return end
         return None
+
+    def _show(self, edit: During, context: Context) -> tuple[Callable[[], None], str]:
+        name, ((_, key),) = parse_target(edit.target)
+        from importlib import import_module
+
+        try:
+            target = import_module(name)
+        except ImportError as error:
+            raise LookupError(f"{name} cannot be imported: {error}") from error
+        value = edit.factory(context) if edit.factory is not None else edit.value
+        during.show(target, str(key), edit.trigger, value)
+
+        def hide() -> None:
+            during.hide(target, str(key), edit.trigger)
+
+        return hide, f"read as {value!r}"
 
     def fire(self, trigger: str, module: Any, is_late: bool = False) -> None:
         """Apply all patches of ``trigger`` to its module."""
@@ -171,10 +193,22 @@ class Workshop:
             for number, edit in enumerate(patch.edits)
             if edit.trigger == trigger and not isinstance(edit, _BEFORE)
         ]
+        if is_late:
+            self._say_missed(patch, trigger)
         if edits:
             self._apply(patch, edits, module, is_late)
             if self.session.config.strict:
                 self._raise_for_faults(patch.name)
+
+    def _say_missed(self, patch: Patch, trigger: str) -> None:
+        """Say of what should have come before a loaded module that it did not."""
+        for number, edit in enumerate(patch.edits):
+            if edit.trigger == trigger and isinstance(edit, Before):
+                reason = self.unmet(patch) or (
+                    f"{trigger} had executed before mx_autopatch was active; start it with the "
+                    "interpreter, by MX_AUTOPATCH=1 or python -m mx_autopatch"
+                )
+                self.record(patch, number, Status.UNMET, reason)
 
     def _apply(
         self, patch: Patch, edits: list[tuple[int, Edit]], module: Any, is_late: bool

@@ -123,6 +123,9 @@ def _changes(outcomes: list[Outcome], detail: bool) -> str:
     return ", ".join(texts)
 
 
+_LAUNCHERS = ("torch.distributed.run", "torch.distributed.launch", "torch.distributed.launcher")
+
+
 def rank() -> int:
     """This process's rank in a distributed job, 0 if it is in none."""
     for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"):
@@ -142,6 +145,16 @@ def speaks() -> bool:
         return False
     if "RANK" in os.environ:
         return rank() == 0
-    if "torch.distributed.elastic.agent.server" in sys.modules:
+    if _is_launcher():
         return False
     return rank() == 0 and os.environ.get("MX_AUTOPATCH_MAIN") in (None, str(os.getpid()))
+
+
+def _is_launcher() -> bool:
+    """Whether the program is torchrun or its like, by name or by ``-m``."""
+    run = sys.modules.get("torch.distributed.run")
+    if run is None:
+        return False
+    main = vars(sys.modules["__main__"])
+    name = getattr(main.get("__spec__"), "name", None)
+    return name in _LAUNCHERS or main.get("main") is vars(run).get("main", run)

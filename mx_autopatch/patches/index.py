@@ -55,6 +55,14 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("pkg_resources",),
         True,
     ),
+    "torch.soft_npu": (
+        "mx_autopatch.patches.torch.soft_npu",
+        (
+            "torch",
+            "torch_npu",
+        ),
+        True,
+    ),
     "yapf.format_code": (
         "mx_autopatch.patches.yapf.format_code",
         ("yapf.yapflib.yapf_api",),

@@ -1,0 +1,113 @@
+"""Puts the soft NPU's kernels in the place of torch_npu's, at the dispatcher."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch._C import _dispatch_has_kernel_for_dispatch_key as _has_kernel
+
+from mx_autopatch.softnpu.aten import NATIVE, SPECIAL
+from mx_autopatch.softnpu.kernels import Kernel, computed, decomposed, refused
+
+__all__ = ["install", "native_operators"]
+
+_DEVICE, _AUTOGRAD = "PrivateUse1", "AutogradPrivateUse1"
+_NAMESPACES = ("aten", "npu")
+
+# Registrations end with the library object that made them.
+_libraries: dict[str, torch.library.Library] = {}
+_native: frozenset[str] = frozenset()
+
+
+def native_operators() -> frozenset[str]:
+    """The operators for which the installed torch_npu has a kernel of its own.
+
+    Names as in ``aten::add.Tensor``. Everything else it computes on the CPU, copying to
+    and fro.
+    """
+    return _native or frozenset(name for name, _ in _registered())
+
+
+def install() -> str:
+    """Replace every kernel of torch_npu that would need the hardware; does nothing twice.
+
+    Returns:
+        How many operators are computed, and how many are refused, in words.
+    """
+    global _native
+    if _libraries:
+        return "installed already"
+    operators = list(_registered())
+    _native = frozenset(name for name, _ in operators)
+    for namespace in _NAMESPACES:
+        _libraries[namespace] = torch.library.Library(namespace, "IMPL")
+    done = gone = 0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*[Oo]verriding a previously registered kernel")
+        for name, op in operators:
+            if name in NATIVE:
+                continue
+            kernel = _kernel_for(name, op)
+            _put(name, kernel, _DEVICE)
+            _put_autograd(name, op, kernel)
+            if kernel.__name__ == "refusal":
+                gone += 1
+            else:
+                done += 1
+    return f"{done} operators computed on the CPU, {gone} refused"
+
+
+def _registered() -> Iterator[tuple[str, Any]]:
+    """Name and OpOverload of each operator with a kernel of torch_npu's."""
+    for name in sorted(torch._C._dispatch_get_all_op_names()):
+        namespace, _, rest = name.partition("::")
+        if namespace not in _NAMESPACES or not _has_kernel(name, _DEVICE):
+            continue
+        packet, _, overload = rest.partition(".")
+        try:
+            op = getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
+        except AttributeError:  # an implementation of what was never declared
+            continue
+        yield name, op
+
+
+def _kernel_for(name: str, op: Any) -> Kernel:
+    special = SPECIAL.get(name)
+    if special is not None:
+        return special
+    if name.startswith("npu::"):
+        return refused(name)
+    if _has_kernel(name, "CompositeImplicitAutograd"):
+        return decomposed(op)
+    on_cpu = ("CPU", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
+    if any(_has_kernel(name, key) for key in on_cpu):
+        return computed(op)
+    return refused(name)
+
+
+def _put(name: str, kernel: Kernel, key: str, **how: Any) -> None:
+    namespace, _, rest = name.partition("::")
+    _libraries[namespace].impl(rest, kernel, key, allow_override=True, **how)
+
+
+def _put_autograd(name: str, op: Any, kernel: Kernel) -> None:
+    """Replace torch_npu's own derivative of an operator, which calls its kernels directly."""
+    if not _has_kernel(name, _AUTOGRAD):
+        return
+    if _has_kernel(name, "CompositeImplicitAutograd"):
+        _put(name, kernel, _AUTOGRAD)
+    elif _has_kernel(name, "Autograd"):
+        _put(name, _as_elsewhere(name), _AUTOGRAD, with_keyset=True)
+
+
+def _as_elsewhere(name: str) -> Kernel:
+    """torch's own derivative, which every other device has."""
+    general = torch.library.get_kernel(name, "AutogradCPU")
+
+    def kernel(keys: Any, *args: Any, **kwargs: Any) -> Any:
+        return general.call_boxed(keys, *args, **kwargs)
+
+    return kernel

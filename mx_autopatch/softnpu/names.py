@@ -1,0 +1,59 @@
+"""The functions of CANN that need no code of their own, and the libraries they are in.
+
+``cann.c`` has the functions that do something. ``SUCCEED`` are those whose work is done
+as soon as they are called, since nothing on the soft NPU is asynchronous, or that set
+what it does not have. ``REFUSE`` are those that torch_npu links, so that they must be
+there, and that cannot be answered. What is in neither is looked up by name and found to
+be missing, which torch_npu reports with the name: every aclnn kernel is among these.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LIBRARIES", "MAIN", "REFUSE", "SUCCEED"]
+
+#: The library that holds every function.
+MAIN = "ascendcl"
+
+#: Linked or opened by torch_npu under these names; they lead to the main one.
+LIBRARIES = (
+    *("hccl", "acl_op_compiler", "ge_runner", "graph"),  # linked
+    *("opapi", "nnopbase", "acl_tdt_channel", "msprofiler", "runtime"),  # opened
+)
+
+SUCCEED = (
+    # process and device
+    *("aclFinalize", "aclAppLog", "aclSetCompileopt"),
+    *("aclrtResetDevice", "aclrtSynchronizeDevice", "aclrtSynchronizeDeviceWithTimeout"),
+    *("aclrtDeviceEnablePeerAccess", "aclrtDeviceTaskAbort", "aclrtSetDeviceSatMode"),
+    *("aclrtSetOpExecuteTimeOut", "aclrtSetOpWaitTimeout"),
+    *("aclrtSetDeviceResLimit", "aclrtResetDeviceResLimit"),
+    *("aclrtGetLastError", "aclrtPeekAtLastError"),
+    *("aclmdlInitDump", "aclmdlSetDump", "aclmdlFinalizeDump"),
+    # streams and events
+    *("aclrtSynchronizeStream", "aclrtSynchronizeStreamWithTimeout", "aclrtSynchronizeEvent"),
+    *("aclrtStreamWaitEvent", "aclrtSetStreamFailureMode", "aclrtSetStreamOverflowSwitch"),
+    *("aclrtSetStreamAttribute", "aclrtSetStreamResLimit", "aclrtResetStreamResLimit"),
+    *("aclrtUseStreamResInCurrentThread", "aclrtUnuseStreamResInCurrentThread"),
+    *("aclrtSubscribeReport", "aclrtUnSubscribeReport"),
+    # memory
+    *("aclrtHostUnregister", "aclrtCmoAsync"),
+    # descriptions of the arguments of a kernel, which is refused afterwards
+    *("aclDestroyTensorDesc", "aclDestroyDataBuffer", "aclopDestroyAttr"),
+    *("aclSetTensorDescName", "aclSetTensorFormat", "aclSetTensorPlaceMent", "aclSetTensorShape"),
+    *("aclopSetAttrBool", "aclopSetAttrDataType", "aclopSetAttrFloat", "aclopSetAttrInt"),
+    *("aclopSetAttrString", "aclopSetAttrListBool", "aclopSetAttrListFloat"),
+    *("aclopSetAttrListInt", "aclopSetAttrListListInt"),
+    # collective communication: Gloo's (hccl.py), not HCCL's
+    *("HcclSetConfig",),
+    # profiling: nothing is recorded
+    *("MsprofRegisterCallback", "MsprofReportAdditionalInfo", "MsprofReportApi"),
+    *("MsprofReportCompactInfo", "MsprofGetHashId", "MsprofSysCycleTime"),
+)
+
+REFUSE = (
+    *("aclGetTensorDescDimV2", "aclGetTensorDescFormat", "aclGetTensorDescNumDims"),
+    *("aclGetTensorDescType", "aclrtBinaryGetFunction", "aclrtBinaryLoadFromData"),
+    *("aclrtGetFunctionAddr", "aclrtMemExportToShareableHandle"),
+    *("aclrtMemImportFromShareableHandle", "aclrtMemSetPidToShareableHandle"),
+    *("rtDevBinaryRegister", "rtFunctionRegister", "rtGetC2cCtrlAddr", "rtKernelLaunch"),
+)

@@ -1,0 +1,132 @@
+"""Loads the stand-in for CANN, before torch loads torch_npu.
+
+torch imports torch_npu at the end of its own import, and that links CANN: so whatever is
+to answer for CANN must be in the process before. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+
+from mx_autopatch.errors import SoftNpuError
+from mx_autopatch.softnpu.build import built
+from mx_autopatch.softnpu.names import LIBRARIES, MAIN
+
+__all__ = ["as_installed", "is_loaded", "load"]
+
+#: Set to 1: stand in even for a real CANN.
+FORCE = "MX_AUTOPATCH_SOFT_FORCE"
+
+# Kept, since a library that nobody refers to is closed.
+_libraries: list[ctypes.CDLL] = []
+
+
+def is_loaded() -> bool:
+    """Whether this process has the stand-in for CANN."""
+    return bool(_libraries)
+
+
+def load(devices: int | None = None) -> str:
+    """Load the stand-in, compiling it where that has not been done; does nothing twice.
+
+    Args:
+        devices: How many to show; None for ``MX_AUTOPATCH_SOFT_DEVICES``, else 1.
+
+    Returns:
+        What was loaded, in words.
+
+    Raises:
+        SoftNpuError: torch-npu is missing or made for another torch, there is a real CANN,
+            torch_npu is loaded already, or the stand-in cannot be compiled.
+    """
+    if devices is not None:
+        os.environ["MX_AUTOPATCH_SOFT_DEVICES"] = str(devices)
+    _check_devices()
+    if _libraries:
+        return f"stand-in for CANN at {os.path.dirname(_libraries[0]._name)}"
+    version = _checked_version()
+    if "torch_npu" in sys.modules:
+        raise SoftNpuError("soft NPU: torch_npu is loaded already; start it with the interpreter")
+    if os.environ.get(FORCE) != "1":
+        _refuse_real_cann()
+    folder = built(version)
+    # Nothing is gained by a queue here, and an error is raised where it arises.
+    os.environ.setdefault("TASK_QUEUE_ENABLE", "0")
+    for name in (MAIN, *LIBRARIES):
+        _libraries.append(ctypes.CDLL(str(folder / f"lib{name}.so"), ctypes.RTLD_GLOBAL))
+    return f"stand-in for CANN at {folder}"
+
+
+@contextmanager
+def as_installed() -> Iterator[None]:
+    """Say, for the time of an import of torch_npu, that CANN lies where the stand-in does.
+
+    torch_npu complains on stdout otherwise; and left in the environment it would tell
+    others of a CANN that there is not.
+    """
+    folder = os.path.dirname(_libraries[0]._name)
+    places = {"ASCEND_HOME_PATH": folder, "ASCEND_OPP_PATH": os.path.join(folder, "opp")}
+    former = {name: os.environ.get(name) for name in places}
+    os.environ.update(places)
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _check_devices() -> None:
+    text = os.environ.get("MX_AUTOPATCH_SOFT_DEVICES", "")
+    if text and not re.fullmatch(r"[0-9]|[1-5][0-9]|6[0-4]", text):
+        raise SoftNpuError(
+            f"environment MX_AUTOPATCH_SOFT_DEVICES: {text!r}: expected a number from 0 to 64"
+        )
+
+
+def _checked_version() -> str:
+    """The version of torch_npu, which must be that of torch."""
+    try:
+        version = metadata.version("torch-npu")
+    except metadata.PackageNotFoundError:
+        raise SoftNpuError(
+            "soft NPU: it runs the real torch_npu, which is not installed; "
+            "install the one for this torch: pip install torch-npu==<version of torch>"
+        ) from None
+    try:
+        torch = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        raise SoftNpuError(
+            f"soft NPU: torch is not installed; pip install torch=={_release(version)}"
+        ) from None
+    if _release(version) != _release(torch):
+        raise SoftNpuError(
+            f"soft NPU: torch_npu {version} needs torch {_release(version)}, found {torch}; "
+            f"pip install torch-npu=={_release(torch)}, or torch=={_release(version)}"
+        )
+    return version
+
+
+def _release(version: str) -> str:
+    """``2.13.0`` of ``2.13.0.post1`` and of ``2.13.0+cpu``."""
+    match = re.match(r"\d+\.\d+\.\d+", version)
+    return match[0] if match else version
+
+
+def _refuse_real_cann() -> None:
+    from mx_autopatch.device import has_cann
+
+    if has_cann():
+        raise SoftNpuError(
+            "soft NPU: this machine has a real CANN (libascendcl.so was found): use "
+            f"device = 'npu'; or, to rehearse all the same, set {FORCE}=1, or start from a "
+            "shell without CANN's set_env.sh"
+        )
