@@ -17,7 +17,9 @@ def is_device(name: str, configured: str) -> bool | str:
         configured: The configuration's ``device``; ``auto`` looks at what is there.
     """
     device = configured if configured != "auto" else detect()
-    return device in _KINDS.get(name, (name,)) or f"requires the device {name}, this run is for {device}"
+    if device in _KINDS.get(name, (name,)):
+        return True
+    return f"requires the device {name}, this run is for {device}"
 
 
 def detect() -> str:

@@ -52,10 +52,19 @@ BAD_FILES = [
     ),
     ("strict = 'yes'", "strict: expected true or false; got 'yes' (a string)"),
     ("strict = 1", "strict: expected true or false; got 1 (an integer)"),
-    ("device = 'npuu'", "device: 'npuu' is not one of auto, cpu, cuda, npu; did you mean 'npu'?"),
-    ("device = 'NPU'", "device: 'NPU' is not one of auto, cpu, cuda, npu; did you mean 'npu'?"),
-    ("device = 'xla'", "device: 'xla' is not one of auto, cpu, cuda, npu"),
-    ("device = false", "device: expected one of auto, cpu, cuda, npu; got false (a boolean)"),
+    (
+        "device = 'npuu'",
+        "device: 'npuu' is not one of auto, cpu, cuda, npu, soft, contract; did you mean 'npu'?",
+    ),
+    (
+        "device = 'NPU'",
+        "device: 'NPU' is not one of auto, cpu, cuda, npu, soft, contract; did you mean 'npu'?",
+    ),
+    ("device = 'xla'", "device: 'xla' is not one of auto, cpu, cuda, npu, soft, contract"),
+    (
+        "device = false",
+        "device: expected one of auto, cpu, cuda, npu, soft, contract; got false (a boolean)",
+    ),
     (
         "[patches]\nenable = 'a.b'",
         "patches.enable: expected a list of patch names; got 'a.b' (a string); write ['a.b']",
@@ -189,7 +198,7 @@ BAD_ENVIRONMENTS = [
     ({"device": "a"}, "device: unknown variable; did you mean 'MX_AUTOPATCH_DEVICE'?"),
     ({"QQQ": "a"}, "QQQ: unknown variable; the template of `mx-autopatch init` names them all"),
     ({"STRICT": "maybe"}, "STRICT: 'maybe' is not one of 1, true, yes, on, 0, false, no, off"),
-    ({"DEVICE": "cdua"}, "DEVICE: 'cdua' is not one of auto, cpu, cuda, npu;"
+    ({"DEVICE": "cdua"}, "DEVICE: 'cdua' is not one of auto, cpu, cuda, npu, soft, contract;"
      " did you mean 'cuda'?"),
     ({"MODULES_STUB": "a=gone"}, "MODULES_STUB: 'a': probes is 'gone', not one of present,"
      " absent"),
@@ -206,7 +215,7 @@ BAD_ENVIRONMENTS = [
     ({"PATCHES_OPTIONS": "1"}, "PATCHES_OPTIONS: expected a table of tables;"
      " got 1 (an integer)"),
     ({"DEVICE": "\udcff" * 200}, "DEVICE: '" + "\\udcff" * 97 + "...' is not one of"
-     " auto, cpu, cuda, npu"),
+     " auto, cpu, cuda, npu, soft, contract"),
     ({"REPORT": "a", "REPORT_PATH": "b"}, "REPORT and MX_AUTOPATCH_REPORT_PATH differ"
      " ('a' and 'b'); keep one of them"),
     ({"CONFIG": "/no/such.toml"}, "CONFIG: '/no/such.toml' does not exist;"
@@ -225,7 +234,7 @@ def test_problem_in_the_environment(tmp_path, env, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"device": "gpu0"}, "--device: 'gpu0' is not one of auto, cpu, cuda, npu"),
+        ({"device": "gpu0"}, "--device: 'gpu0' is not one of auto, cpu, cuda, npu, soft, contract"),
         ({"report.level": 3}, "report.level: expected one of silent, summary, detail;"
          " got 3 (an integer)"),
         ({"patches.disabel": []}, "patches.disabel: unknown key; did you mean 'patches.disable'?"),
