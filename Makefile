@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 NPU := .venv-npu/bin
+# A file's tests share what they import, so a file is one job.
+TOGETHER := -n auto --dist loadfile
 
 .PHONY: demo test check lanes npu index bench clean
 
@@ -36,11 +38,11 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(TOGETHER)
 
 # What concerns the NPU, on the soft one: the real torch_npu, computed by the CPU.
 npu: .venv-npu/ready
-	$(NPU)/python -m pytest -q tests/softnpu tests/patches tests/ops tests/mmcv_ext
+	$(NPU)/python -m pytest -q $(TOGETHER) tests/softnpu tests/patches tests/ops tests/mmcv_ext
 
 # The engine on the other Pythons.
 lanes: $(VENV)/ready

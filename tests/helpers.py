@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -22,6 +23,9 @@ INSTALLED = any(
     for kind in ("purelib", "platlib")
 )
 
+#: Whether this is the lane "npu". Where torch-npu is installed, `import torch` needs CANN.
+HAS_TORCH_NPU = importlib.util.find_spec("torch_npu") is not None
+
 
 def environment(
     path: Iterable[str | Path] = (), active: bool = False, **more: str
@@ -41,6 +45,10 @@ def environment(
         env["MX_AUTOPATCH_REPORT_LEVEL"] = "silent"
         if not INSTALLED:
             folders.append(str(ROOT / "sitecustomize_template"))
+    if HAS_TORCH_NPU:
+        env.update(
+            {"MX_AUTOPATCH_DEVICE": "soft"} if active else {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+        )
     env["PYTHONPATH"] = os.pathsep.join(folders)
     env.update(more)
     return env

@@ -4,7 +4,7 @@
 
 Each version gets a virtual environment of its own, ``.venv-3.x``, with the package
 and nothing of torch. Interpreters are looked for on PATH and under pyenv's root; a
-version that is not there is said and skipped.
+version that is not there is said and skipped. As many run at a time as there are cores.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +37,7 @@ def find(version: str) -> str | None:
 
 
 def run(version: str, interpreter: str) -> bool:
-    """Test on one interpreter; True if all is well."""
+    """Test on one interpreter, and print what that said; True if all is well."""
     folder = ROOT / f".venv-{version}"
     python = str(folder / "bin" / "python")
     steps = (
@@ -44,20 +45,28 @@ def run(version: str, interpreter: str) -> bool:
         [python, "-m", "pip", "install", "-q", "-e", str(ROOT), *PACKAGES],
         [python, "-m", "pytest", "-q", *FOLDERS],
     )
-    return all(subprocess.run(step, cwd=ROOT).returncode == 0 for step in steps)
+    said = [f"== Python {version}: {interpreter}\n"]
+    for step in steps:
+        done = subprocess.run(
+            step, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        said.append(done.stdout)
+        if done.returncode:
+            said.append(f"== failed: {' '.join(step)}\n")
+            break
+    print("".join(said), end="", flush=True)
+    return done.returncode == 0
 
 
 def main(versions: list[str]) -> int:
     here = "{}.{}".format(*sys.version_info)
-    failed = []
-    for version in versions or [v for v in VERSIONS if v != here]:
-        interpreter = find(version)
-        if interpreter is None:
-            print(f"== Python {version}: not on this machine, skipped", flush=True)
-            continue
-        print(f"== Python {version}: {interpreter}", flush=True)
-        if not run(version, interpreter):
-            failed.append(version)
+    found = {version: find(version) for version in versions or [v for v in VERSIONS if v != here]}
+    for version in [version for version, path in found.items() if path is None]:
+        print(f"== Python {version}: not on this machine, skipped", flush=True)
+    there = {version: path for version, path in found.items() if path is not None}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        passed = dict(zip(there, pool.map(run, there, there.values())))
+    failed = [version for version, ok in passed.items() if not ok]
     if failed:
         print(f"== failed on Python {', '.join(failed)}")
     return 1 if failed else 0
