@@ -20,7 +20,7 @@ if importlib.util.find_spec("torch_npu") is not None:
     # The lane "npu": torch cannot even be imported before there is something like CANN.
     from mx_autopatch.softnpu import runtime
 
-    runtime.load()
+    runtime.load(devices=2)
     with runtime.as_installed():
         from mx_autopatch.softnpu.install import install
     install()

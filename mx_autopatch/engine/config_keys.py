@@ -22,7 +22,10 @@ PREFIX = "MX_AUTOPATCH"
 # soft NPU's runtime reads itself.
 RESERVED = frozenset(
     f"{PREFIX}{rest}"
-    for rest in ("", "_CONFIG", "_DISCOVERED", "_MAIN", "_SOFT_DEVICES", "_SOFT_FORCE")
+    for rest in (
+        *("", "_CONFIG", "_DISCOVERED", "_MAIN"),
+        *("_SOFT_DEVICES", "_SOFT_FORCE", "_SOFT_MEMORY"),
+    )
 )
 
 # types.MappingProxyType, without importing types.

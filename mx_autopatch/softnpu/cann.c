@@ -3,14 +3,15 @@
  *
  * torch_npu links some of these functions and looks the others up by name. Here are
  * those that have something to do; `names.py` lists the ones that merely succeed and the
- * ones that refuse, and `build.py` adds them below. Prototypes: acl/acl_rt.h and
- * acl/acl_op.h, as the torch_npu wheel ships them (a test compiles this file against
- * them); enums are passed as int.
+ * ones that refuse, and `build.py` adds them below. The prototypes are those of acl_rt.h,
+ * acl_op.h and acl_op_compiler.h, which the torch_npu wheel ships: a test compiles this
+ * file after them, so that one that deviates does not compile. Enums are passed as
+ * unsigned, and as int where one of their values is negative: what they are to C.
  *
  * Kernels are not here. What torch_npu would hand to one is refused, with the operator's
  * name: the Python side replaces every operator before it comes this far.
  */
-#define _GNU_SOURCE
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -21,13 +22,38 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef MX_ACL_TYPES /* not compiled against torch_npu's headers */
+#ifndef INC_EXTERNAL_ACL_ACL_RT_H_            /* compiled without those headers */
 typedef int aclError;
-typedef void *aclrtStream, *aclrtEvent, *aclrtContext, *aclrtDrvMemHandle;
+typedef void *aclrtStream, *aclrtEvent, *aclrtContext, *aclrtDrvMemHandle, *aclmdlRI;
+typedef void (*aclrtCallback)(void *);
+typedef void (*aclrtHostFunc)(void *);
+typedef struct aclTensorDesc aclTensorDesc;
+typedef struct aclDataBuffer aclDataBuffer;
+typedef struct aclopAttr aclopAttr;
+typedef struct aclrtMallocConfig aclrtMallocConfig;
+typedef struct aclrtPhysicalMemProp aclrtPhysicalMemProp;
+typedef struct aclrtMemUsageInfo aclrtMemUsageInfo;
+typedef struct { char bytes[16]; } aclrtUuid;
+typedef struct {
+    int32_t cubeUtilization, vectorUtilization, aicpuUtilization, memoryUtilization;
+    void *utilizationExtend;
+} aclrtUtilizationInfo;
+typedef struct {
+    char version[128];
+    char majorVersion[64], minorVersion[64], releaseVersion[64], patchVersion[64];
+    char reserved[128];
+} aclCANNPackageVersion;
 #endif
 
-enum { OK = 0, BAD_ARGUMENT = 107000, NOT_SUPPORTED = 207000, NO_MEMORY = 207001 };
+enum {
+    OK = 0,
+    BAD_ARGUMENT = 107000,
+    NO_CONTEXT = 107002,
+    NOT_SUPPORTED = 207000,
+    NO_MEMORY = 207001,
+};
 enum { MAX_DEVICES = 64 };
+enum { AI_CORES = 24, VECTOR_CORES = 48, L2_CACHE = 192 << 20 }; /* Ascend 910B */
 
 /* ---- errors ------------------------------------------------------------------------ */
 
@@ -49,78 +75,86 @@ const char *aclGetRecentErrMsg(void) { return message; }
 
 /* ---- devices ----------------------------------------------------------------------- */
 
-static _Thread_local int device = 0;
-static size_t capacity;                       /* bytes of memory of each device */
+static int devices = 1;
+static size_t capacity = (size_t)64 << 30;    /* bytes of memory of each device */
 static atomic_size_t used[MAX_DEVICES];
-static int contexts[MAX_DEVICES];             /* their addresses are the contexts */
+static atomic_int active[MAX_DEVICES];        /* has been the device of some thread */
+static char contexts[MAX_DEVICES];            /* their addresses are the contexts */
+static _Thread_local int chosen = -1;         /* the thread's device; none at first */
 
-static int device_count(void) {
-    const char *text = getenv("MX_AUTOPATCH_SOFT_DEVICES");
-    int count = text && *text ? atoi(text) : 1;
-    return count < 0 ? 0 : count > MAX_DEVICES ? MAX_DEVICES : count;
+/* Once, since the environment may change, but the machine does not. runtime.py has
+ * checked both before it loads this library. */
+__attribute__((constructor)) static void look_at_environment(void) {
+    const char *count = getenv("MX_AUTOPATCH_SOFT_DEVICES");
+    const char *memory = getenv("MX_AUTOPATCH_SOFT_MEMORY");
+    if (count && *count)
+        devices = atoi(count);
+    if (devices < 0 || devices > MAX_DEVICES)
+        devices = 1;
+    if (memory && *memory) {
+        char *unit;
+        capacity = strtoull(memory, &unit, 10);
+        const char *place = *unit ? strchr("KMGT", *unit) : NULL;
+        if (place)
+            capacity <<= 10 * (place - "KMGT" + 1);
+    }
 }
+
+/* The thread's device; that of a thread which chose none is the first one. */
+static int here(void) { return chosen < 0 ? 0 : chosen; }
 
 aclError aclInit(const char *config) {
     (void)config;
-    if (!capacity)
-        capacity = (size_t)64 << 30;          /* an Ascend 910B1's */
     return OK;
 }
 
 const char *aclrtGetSocName(void) { return "Ascend910B1"; }
 
 aclError aclrtGetDeviceCount(uint32_t *count) {
-    *count = (uint32_t)device_count();
+    *count = (uint32_t)devices;
     return OK;
 }
 
+static aclError absent(int64_t id) {
+    return fail(BAD_ARGUMENT, "no soft NPU %lld: there are %d (MX_AUTOPATCH_SOFT_DEVICES)",
+                (long long)id, devices);
+}
+
 aclError aclrtSetDevice(int32_t id) {
-    if (id < 0 || id >= device_count())
-        return fail(BAD_ARGUMENT, "no soft NPU %d: there are %d (MX_AUTOPATCH_SOFT_DEVICES)",
-                    id, device_count());
-    device = id;
+    if (id < 0 || id >= devices)
+        return absent(id);
+    chosen = id;
+    atomic_store(&active[id], 1);
     return OK;
 }
 
 aclError aclrtGetDevice(int32_t *id) {
-    *id = device;
+    if (chosen < 0)
+        return fail(NO_CONTEXT, "this thread has not chosen a soft NPU");
+    *id = chosen;
     return OK;
 }
 
 aclError aclrtGetCurrentContext(aclrtContext *context) {
-    *context = &contexts[device];
+    if (chosen < 0)
+        return fail(NO_CONTEXT, "this thread has not chosen a soft NPU");
+    *context = &contexts[chosen];
     return OK;
 }
 
 aclError aclrtSetCurrentContext(aclrtContext context) {
-    device = (int)((int *)context - contexts);
-    return OK;
+    for (int id = 0; id < devices; id++)
+        if (context == &contexts[id])
+            return aclrtSetDevice(id);
+    return fail(BAD_ARGUMENT, "not a context of a soft NPU: %p", context);
 }
 
-/* Deterministic computation and the like: remembered, without any effect. */
-static int64_t parameters[16];
-
-aclError aclrtSetSysParamOpt(int option, int64_t value) {
-    if (option < 0 || option >= 16)
-        return fail(BAD_ARGUMENT, "no system parameter %d", option);
-    parameters[option] = value;
-    return OK;
-}
-
-aclError aclrtCtxSetSysParamOpt(int option, int64_t value) {
-    return aclrtSetSysParamOpt(option, value);
-}
-
-aclError aclrtGetSysParamOpt(int option, int64_t *value) {
-    *value = option >= 0 && option < 16 ? parameters[option] : 0;
-    return OK;
-}
-
-aclError aclrtGetPrimaryCtxState(int32_t id, uint32_t *flags, int32_t *active) {
-    (void)id;
+aclError aclrtGetPrimaryCtxState(int32_t id, uint32_t *flags, int32_t *state) {
+    if (id < 0 || id >= devices)
+        return absent(id);
     if (flags)
         *flags = 0;
-    *active = 1;
+    *state = atomic_load(&active[id]);
     return OK;
 }
 
@@ -139,28 +173,93 @@ aclError aclrtDeviceGetBareTgid(int32_t *pid) {
     return OK;
 }
 
-aclError aclrtDeviceGetUuid(int32_t id, void *uuid) {
-    memset(uuid, 0, 16);
-    snprintf(uuid, 16, "soft-npu-%d", id);
+aclError aclrtDeviceGetUuid(int32_t id, aclrtUuid *uuid) {
+    memset(uuid, 0, sizeof *uuid);
+    snprintf(uuid->bytes, sizeof uuid->bytes, "soft-npu-%d", id);
     return OK;
 }
 
-aclError aclrtGetDeviceUtilizationRate(int32_t id, void *rates) {
+aclError aclrtGetDeviceUtilizationRate(int32_t id, aclrtUtilizationInfo *rates) {
     (void)id;
-    memset(rates, 0, 4 * sizeof(int32_t));    /* cube, vector, AI CPU, memory */
+    rates->cubeUtilization = rates->vectorUtilization = 0;
+    rates->aicpuUtilization = rates->memoryUtilization = 0;
     return OK;
 }
 
-/* Numbers of cores of a 910B1, for those who divide their work by them. */
+/* What somebody would divide work by: the numbers of the platform file of a 910B. */
 aclError aclGetDeviceCapability(uint32_t id, int what, int64_t *value) {
     (void)id;
-    *value = what == 1 ? 25 : what == 2 ? 50 : 0; /* AI cores, vector cores */
+    switch (what) {
+    case 0: *value = AI_CORES; return OK;     /* ACL_DEVICE_INFO_AI_CORE_NUM */
+    case 1: *value = VECTOR_CORES; return OK; /* ACL_DEVICE_INFO_VECTOR_CORE_NUM */
+    case 2: *value = L2_CACHE; return OK;     /* ACL_DEVICE_INFO_L2_SIZE */
+    }
+    return fail(BAD_ARGUMENT, "the soft NPU does not know device information %d", what);
+}
+
+aclError aclrtGetDeviceInfo(uint32_t id, unsigned what, int64_t *value) {
+    (void)id;
+    switch (what) {                           /* aclrtDevAttr */
+    case 1: *value = 6; return OK;            /* AI CPUs */
+    case 101: case 102: *value = AI_CORES; return OK; /* and cube cores, one in each */
+    case 201: *value = VECTOR_CORES; return OK;
+    case 301: *value = (int64_t)capacity; return OK;
+    case 302: *value = L2_CACHE; return OK;
+    case 402: *value = id; return OK;         /* the physical chip */
+    case 501: *value = 0; return OK;          /* whether it is a part of one */
+    case 601: *value = 2201; return OK;       /* the architecture's number */
+    }
+    return fail(NOT_SUPPORTED, "the soft NPU does not know device attribute %u", what);
+}
+
+/* Deterministic computation and the like: remembered, without any effect. */
+enum { PARAMETERS = 16 };
+static _Atomic int64_t parameters[PARAMETERS];
+
+aclError aclrtSetSysParamOpt(unsigned option, int64_t value) {
+    if (option >= PARAMETERS)
+        return fail(BAD_ARGUMENT, "no system parameter %u", option);
+    atomic_store(&parameters[option], value);
     return OK;
 }
 
-aclError aclrtGetDeviceInfo(uint32_t id, int what, int64_t *value) {
-    (void)what;
-    return aclGetDeviceCapability(id, 1, value);
+aclError aclrtCtxSetSysParamOpt(unsigned option, int64_t value) {
+    return aclrtSetSysParamOpt(option, value);
+}
+
+aclError aclrtGetSysParamOpt(unsigned option, int64_t *value) {
+    *value = option < PARAMETERS ? atomic_load(&parameters[option]) : 0;
+    return OK;
+}
+
+/* How many cores kernels may use, which there are none of: 0 cube, 1 vector. */
+static atomic_uint limits[MAX_DEVICES][2];
+
+aclError aclrtSetDeviceResLimit(int32_t id, unsigned type, uint32_t value) {
+    if (id < 0 || id >= devices)
+        return absent(id);
+    if (type > 1 || !value || value > (type ? VECTOR_CORES : AI_CORES))
+        return fail(BAD_ARGUMENT, "soft NPU %d has no %u cores of type %u", id, value, type);
+    atomic_store(&limits[id][type], value);
+    return OK;
+}
+
+aclError aclrtGetDeviceResLimit(int32_t id, unsigned type, uint32_t *value) {
+    if (id < 0 || id >= devices)
+        return absent(id);
+    if (type > 1)
+        return fail(BAD_ARGUMENT, "soft NPU %d has no cores of type %u", id, type);
+    uint32_t limit = atomic_load(&limits[id][type]);
+    *value = limit ? limit : type ? VECTOR_CORES : AI_CORES;
+    return OK;
+}
+
+aclError aclrtResetDeviceResLimit(int32_t id) {
+    if (id < 0 || id >= devices)
+        return absent(id);
+    atomic_store(&limits[id][0], 0);
+    atomic_store(&limits[id][1], 0);
+    return OK;
 }
 
 /* ---- memory ------------------------------------------------------------------------ */
@@ -170,29 +269,35 @@ enum { HEAD = 512 };
 struct head { size_t size; int device; };
 
 static aclError reserve(size_t size) {
-    if (capacity && atomic_fetch_add(&used[device], size) + size > capacity) {
-        atomic_fetch_sub(&used[device], size);
-        return fail(NO_MEMORY, "soft NPU %d is full: it has %zu bytes", device, capacity);
+    int id = here();
+    if (size > capacity || atomic_fetch_add(&used[id], size) > capacity - size) {
+        if (size <= capacity)
+            atomic_fetch_sub(&used[id], size);
+        return fail(NO_MEMORY, "soft NPU %d has %zu bytes (MX_AUTOPATCH_SOFT_MEMORY), not %zu "
+                    "more", id, capacity, size);
     }
     return OK;
 }
 
-aclError aclrtMalloc(void **pointer, size_t size, int policy) {
+static aclError none_left(size_t size) {
+    atomic_fetch_sub(&used[here()], size);
+    return fail(NO_MEMORY, "the host has no %zu bytes for soft NPU %d", size, here());
+}
+
+aclError aclrtMalloc(void **pointer, size_t size, unsigned policy) {
     (void)policy;
     aclError error = reserve(size);
     if (error)
         return error;
-    char *block;
-    if (posix_memalign((void **)&block, HEAD, HEAD + size)) {
-        atomic_fetch_sub(&used[device], size);
-        return fail(NO_MEMORY, "the host has no %zu bytes for soft NPU %d", size, device);
-    }
-    *(struct head *)block = (struct head){size, device};
-    *pointer = block + HEAD;
+    void *block;
+    if (posix_memalign(&block, HEAD, HEAD + size))
+        return none_left(size);
+    *(struct head *)block = (struct head){size, here()};
+    *pointer = (char *)block + HEAD;
     return OK;
 }
 
-aclError aclrtMallocAlign32(void **pointer, size_t size, int policy) {
+aclError aclrtMallocAlign32(void **pointer, size_t size, unsigned policy) {
     return aclrtMalloc(pointer, size, policy);
 }
 
@@ -206,10 +311,12 @@ aclError aclrtFree(void *pointer) {
 }
 
 aclError aclrtMallocHost(void **pointer, size_t size) {
-    return posix_memalign(pointer, 512, size ? size : 512) ? NO_MEMORY : OK;
+    if (posix_memalign(pointer, 512, size ? size : 1))
+        return fail(NO_MEMORY, "the host has no %zu bytes", size);
+    return OK;
 }
 
-aclError aclrtMallocHostWithCfg(void **pointer, uint64_t size, void *config) {
+aclError aclrtMallocHostWithCfg(void **pointer, uint64_t size, aclrtMallocConfig *config) {
     (void)config;
     return aclrtMallocHost(pointer, size);
 }
@@ -219,20 +326,21 @@ aclError aclrtFreeHost(void *pointer) {
     return OK;
 }
 
-aclError aclrtHostRegister(void *pointer, uint64_t size, int type, void **device_pointer) {
+aclError aclrtHostRegister(void *pointer, uint64_t size, unsigned type, void **device_pointer) {
     (void)size, (void)type;
     *device_pointer = pointer;
     return OK;
 }
 
-aclError aclrtGetMemInfo(int kind, size_t *available, size_t *total) {
+aclError aclrtGetMemInfo(unsigned kind, size_t *available, size_t *total) {
     (void)kind;
-    *total = capacity ? capacity : (size_t)64 << 30;
-    *available = *total - atomic_load(&used[device]);
+    size_t taken = atomic_load(&used[here()]);
+    *total = capacity;
+    *available = taken < capacity ? capacity - taken : 0;
     return OK;
 }
 
-aclError aclrtGetMemUsageInfo(int32_t id, void *usage, size_t room, size_t *count) {
+aclError aclrtGetMemUsageInfo(int32_t id, aclrtMemUsageInfo *usage, size_t room, size_t *count) {
     (void)id, (void)usage, (void)room;
     *count = 0;                               /* of other components: there are none */
     return OK;
@@ -245,19 +353,19 @@ static aclError copied(void *to, size_t room, const void *from, size_t count) {
     return OK;
 }
 
-aclError aclrtMemcpy(void *to, size_t room, const void *from, size_t count, int kind) {
+aclError aclrtMemcpy(void *to, size_t room, const void *from, size_t count, unsigned kind) {
     (void)kind;
     return copied(to, room, from, count);
 }
 
-aclError aclrtMemcpyAsync(void *to, size_t room, const void *from, size_t count, int kind,
+aclError aclrtMemcpyAsync(void *to, size_t room, const void *from, size_t count, unsigned kind,
                           aclrtStream stream) {
     (void)kind, (void)stream;
     return copied(to, room, from, count);
 }
 
 aclError aclrtMemcpyAsyncWithCondition(void *to, size_t room, const void *from, size_t count,
-                                       int kind, aclrtStream stream) {
+                                       unsigned kind, aclrtStream stream) {
     (void)kind, (void)stream;
     return copied(to, room, from, count);
 }
@@ -275,17 +383,31 @@ aclError aclrtMemsetAsync(void *pointer, size_t room, int32_t value, size_t coun
     return aclrtMemset(pointer, room, value, count);
 }
 
-/* Virtual memory, for expandable segments: addresses first, memory behind them later. */
+/* Virtual memory, for expandable segments: addresses first, memory behind them later. What
+ * the memory held is lost when it moves to another address; torch_npu does not rely on it. */
 enum { PAGE = 1 << 16 };                      /* a multiple of every page size in use */
+
+struct physical {
+    size_t size;
+    int device;
+    void *mapped;                             /* where to, or NULL */
+    struct physical *next;                    /* of those that are mapped */
+};
+static struct physical *mapped;
+static pthread_mutex_t mapping = PTHREAD_MUTEX_INITIALIZER;
 
 aclError aclrtReserveMemAddress(void **address, size_t size, size_t alignment, void *wanted,
                                 uint64_t flags) {
     (void)alignment, (void)wanted, (void)flags;
     char *found = mmap(NULL, PAGE + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                        -1, 0);
-    if (found == MAP_FAILED || mprotect(found, PAGE, PROT_READ | PROT_WRITE))
+    if (found == MAP_FAILED)
         return fail(NO_MEMORY, "the host has no %zu bytes of addresses", size);
-    *(struct head *)found = (struct head){size, device};
+    if (mprotect(found, PAGE, PROT_READ | PROT_WRITE)) {
+        munmap(found, PAGE + size);
+        return fail(NO_MEMORY, "the host has no %d bytes", PAGE);
+    }
+    *(struct head *)found = (struct head){size, here()};
     *address = found + PAGE;
     return OK;
 }
@@ -295,20 +417,24 @@ aclError aclrtReleaseMemAddress(void *address) {
     return munmap(head, PAGE + head->size) ? BAD_ARGUMENT : OK;
 }
 
-aclError aclrtMallocPhysical(aclrtDrvMemHandle *handle, size_t size, const void *properties,
-                             uint64_t flags) {
+aclError aclrtMallocPhysical(aclrtDrvMemHandle *handle, size_t size,
+                             const aclrtPhysicalMemProp *properties, uint64_t flags) {
     (void)properties, (void)flags;
     aclError error = reserve(size);
     if (error)
         return error;
-    struct head *memory = malloc(sizeof *memory);
-    *memory = (struct head){size, device};
+    struct physical *memory = malloc(sizeof *memory);
+    if (!memory)
+        return none_left(size);
+    *memory = (struct physical){size, here(), NULL, NULL};
     *handle = memory;
     return OK;
 }
 
 aclError aclrtFreePhysical(aclrtDrvMemHandle handle) {
-    struct head *memory = handle;
+    struct physical *memory = handle;
+    if (memory->mapped)
+        return fail(BAD_ARGUMENT, "memory that is mapped to %p cannot be freed", memory->mapped);
     atomic_fetch_sub(&used[memory->device], memory->size);
     free(memory);
     return OK;
@@ -316,20 +442,44 @@ aclError aclrtFreePhysical(aclrtDrvMemHandle handle) {
 
 aclError aclrtMapMem(void *address, size_t size, size_t offset, aclrtDrvMemHandle handle,
                      uint64_t flags) {
-    (void)offset, (void)handle, (void)flags;
-    return mprotect(address, size, PROT_READ | PROT_WRITE) ? BAD_ARGUMENT : OK;
+    struct physical *memory = handle;
+    (void)flags;
+    if (offset || size != memory->size || memory->mapped)
+        return fail(BAD_ARGUMENT, "%zu bytes at %zu cannot be mapped, of %zu%s", size, offset,
+                    memory->size, memory->mapped ? " that are mapped" : "");
+    if (mprotect(address, size, PROT_READ | PROT_WRITE))
+        return fail(NO_MEMORY, "the host has no %zu bytes to map", size);
+    pthread_mutex_lock(&mapping);
+    memory->mapped = address;
+    memory->next = mapped;
+    mapped = memory;
+    pthread_mutex_unlock(&mapping);
+    return OK;
 }
 
-/* Only the address is given, not how much of it was mapped; it is dropped on release. */
 aclError aclrtUnmapMem(void *address) {
-    (void)address;
-    return OK;
+    pthread_mutex_lock(&mapping);
+    struct physical **place = &mapped;
+    while (*place && (*place)->mapped != address)
+        place = &(*place)->next;
+    struct physical *memory = *place;
+    if (memory) {
+        *place = memory->next;
+        memory->mapped = NULL;
+    }
+    pthread_mutex_unlock(&mapping);
+    if (!memory)
+        return fail(BAD_ARGUMENT, "nothing is mapped to %p", address);
+    /* New addresses in the place of these give the memory back to the host. */
+    void *again = mmap(address, memory->size, PROT_NONE,
+                       MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return again == address ? OK : fail(BAD_ARGUMENT, "%p cannot be unmapped", address);
 }
 
 /* ---- streams and events ------------------------------------------------------------ */
 
 struct stream { int id; };
-struct event { uint64_t nanoseconds; };
+struct event { uint64_t nanoseconds; };       /* when it was recorded; 0 before */
 
 static uint64_t now(void) {
     struct timespec time;
@@ -340,6 +490,8 @@ static uint64_t now(void) {
 aclError aclrtCreateStream(aclrtStream *stream) {
     static atomic_int last;
     struct stream *made = malloc(sizeof *made);
+    if (!made)
+        return fail(NO_MEMORY, "the host has no memory for a stream");
     made->id = atomic_fetch_add(&last, 1);
     *stream = made;
     return OK;
@@ -362,16 +514,25 @@ aclError aclrtStreamGetId(aclrtStream stream, int32_t *id) {
     return OK;
 }
 
-aclError aclrtStreamQuery(aclrtStream stream, void *status) {
+aclError aclrtStreamQuery(aclrtStream stream, unsigned *status) {
     (void)stream;
-    *(int *)status = 0;                       /* ACL_STREAM_STATUS_COMPLETE */
+    *status = 0;                              /* ACL_STREAM_STATUS_COMPLETE */
     return OK;
+}
+
+aclError aclrtGetStreamResLimit(aclrtStream stream, unsigned type, uint32_t *value) {
+    (void)stream;
+    return aclrtGetDeviceResLimit(here(), type, value);
+}
+
+aclError aclrtGetResInCurrentThread(unsigned type, uint32_t *value) {
+    return aclrtGetDeviceResLimit(here(), type, value);
 }
 
 aclError aclrtCreateEventExWithFlag(aclrtEvent *event, uint32_t flag) {
     (void)flag;
     *event = calloc(1, sizeof(struct event));
-    return OK;
+    return *event ? OK : fail(NO_MEMORY, "the host has no memory for an event");
 }
 
 aclError aclrtCreateEventWithFlag(aclrtEvent *event, uint32_t flag) {
@@ -395,21 +556,24 @@ aclError aclrtResetEvent(aclrtEvent event, aclrtStream stream) {
     return OK;
 }
 
-aclError aclrtQueryEventStatus(aclrtEvent event, void *status) {
+aclError aclrtQueryEventStatus(aclrtEvent event, unsigned *status) {
     (void)event;
-    *(int *)status = 1;                       /* ACL_EVENT_RECORDED_STATUS_COMPLETE */
+    *status = 1;                              /* ACL_EVENT_RECORDED_STATUS_COMPLETE */
     return OK;
 }
 
-aclError aclrtQueryEventWaitStatus(aclrtEvent event, void *status) {
+aclError aclrtQueryEventWaitStatus(aclrtEvent event, unsigned *status) {
     (void)event;
-    *(int *)status = 0;                       /* ACL_EVENT_WAIT_STATUS_COMPLETE */
+    *status = 0;                              /* ACL_EVENT_WAIT_STATUS_COMPLETE */
     return OK;
 }
 
 aclError aclrtEventElapsedTime(float *milliseconds, aclrtEvent start, aclrtEvent end) {
     uint64_t from = ((struct event *)start)->nanoseconds, to = ((struct event *)end)->nanoseconds;
-    *milliseconds = to > from ? (float)(to - from) / 1e6f : 1e-6f;
+    if (!from || !to)
+        return fail(BAD_ARGUMENT, "the time between events of which one was not recorded");
+    double apart = to >= from ? (double)(to - from) : -(double)(from - to);
+    *milliseconds = (float)(apart / 1e6);
     return OK;
 }
 
@@ -419,26 +583,28 @@ aclError aclrtEventGetTimestamp(aclrtEvent event, uint64_t *timestamp) {
 }
 
 /* Everything before it on the stream is done. */
-aclError aclrtLaunchCallback(void (*function)(void *), void *data, int block, aclrtStream stream) {
+aclError aclrtLaunchCallback(aclrtCallback function, void *data, unsigned block,
+                             aclrtStream stream) {
     (void)block, (void)stream;
     function(data);
     return OK;
 }
 
-aclError aclrtLaunchHostFunc(aclrtStream stream, void (*function)(void *), void *data) {
+aclError aclrtLaunchHostFunc(aclrtStream stream, aclrtHostFunc function, void *data) {
     (void)stream;
     function(data);
     return OK;
 }
 
+/* There is never anything to report; whoever waits in a loop shall not spin. */
 aclError aclrtProcessReport(int32_t milliseconds) {
     usleep(1000u * (useconds_t)(milliseconds > 0 && milliseconds < 100 ? milliseconds : 100));
     return OK;
 }
 
-aclError aclmdlRICaptureGetInfo(aclrtStream stream, void *status, void **model) {
+aclError aclmdlRICaptureGetInfo(aclrtStream stream, unsigned *status, aclmdlRI *model) {
     (void)stream;
-    *(int *)status = 0;                       /* no graph is being captured */
+    *status = 0;                              /* ACL_MODEL_RI_CAPTURE_STATUS_NONE */
     *model = NULL;
     return OK;
 }
@@ -453,14 +619,14 @@ aclError aclrtGetStreamOverflowSwitch(aclrtStream stream, uint32_t *flag) {
 
 #define VERSION "9.2.0"                       /* torch_npu 2.13 has all its functions */
 
-aclError aclsysGetCANNVersion(int package, void *version) {
+aclError aclsysGetCANNVersion(unsigned package, aclCANNPackageVersion *version) {
     (void)package;
-    char *parts = version;                    /* char version[128], then four of char[64] */
-    static const char *const numbers[] = {"9", "2", "0", "0"};
-    memset(parts, 0, 128 + 4 * 64 + 128);
-    strcpy(parts, VERSION);
-    for (int i = 0; i < 4; i++)
-        strcpy(parts + 128 + 64 * i, numbers[i]);
+    memset(version, 0, sizeof *version);
+    strcpy(version->version, VERSION);
+    version->majorVersion[0] = VERSION[0];
+    version->minorVersion[0] = VERSION[2];
+    version->releaseVersion[0] = VERSION[4];
+    version->patchVersion[0] = '0';
     return OK;
 }
 
@@ -472,50 +638,108 @@ aclError aclsysGetVersionStr(char *package, char *version) {
 
 /* ---- kernels ----------------------------------------------------------------------- */
 
-aclError aclopCompileAndExecute(const char *name, int inputs, const void *const input_descriptions[],
-                                const void *const input_buffers[], int outputs,
-                                const void *const output_descriptions[],
-                                void *const output_buffers[], const void *attributes, int engine,
-                                int compile, const char *path, aclrtStream stream) {
-    (void)inputs, (void)input_descriptions, (void)input_buffers, (void)outputs;
-    (void)output_descriptions, (void)output_buffers, (void)attributes, (void)engine;
-    (void)compile, (void)path, (void)stream;
-    return fail(NOT_SUPPORTED, "the soft NPU has no kernel %s", name);
+/* Descriptions of tensors are made, and read again, before the kernel is refused. */
+enum { DIMENSIONS = 64 };                     /* more than torch allows */
+struct aclTensorDesc { int type, format; size_t count; int64_t sizes[DIMENSIONS]; };
+
+aclError aclSetTensorShape(aclTensorDesc *tensor, int count, const int64_t *sizes) {
+    if (count < 0 || count > DIMENSIONS)
+        return fail(BAD_ARGUMENT, "a tensor of %d dimensions", count);
+    tensor->count = (size_t)count;
+    for (int i = 0; i < count; i++)
+        tensor->sizes[i] = sizes[i];
+    return OK;
 }
 
-aclError aclopCompileAndExecuteV2(const char *name, int inputs, void *input_descriptions[],
-                                  void *input_buffers[], int outputs, void *output_descriptions[],
-                                  void *output_buffers[], void *attributes, int engine, int compile,
-                                  const char *path, aclrtStream stream) {
-    (void)inputs, (void)input_descriptions, (void)input_buffers, (void)outputs;
-    (void)output_descriptions, (void)output_buffers, (void)attributes, (void)engine;
-    (void)compile, (void)path, (void)stream;
-    return fail(NOT_SUPPORTED, "the soft NPU has no kernel %s", name);
+aclTensorDesc *aclCreateTensorDesc(int type, int count, const int64_t *sizes, int format) {
+    aclTensorDesc *tensor = calloc(1, sizeof *tensor);
+    if (!tensor)
+        return NULL;
+    tensor->type = type;
+    tensor->format = format;
+    if (aclSetTensorShape(tensor, count, sizes)) {
+        free(tensor);
+        return NULL;
+    }
+    return tensor;
 }
 
-/* Descriptions of tensors and attributes are made before a kernel is refused. */
-static char description;
+void aclDestroyTensorDesc(const aclTensorDesc *tensor) { free((void *)tensor); }
 
-void *aclCreateTensorDesc(int type, int count, const int64_t *sizes, int format) {
-    (void)type, (void)count, (void)sizes, (void)format;
-    return &description;
+aclError aclSetTensorFormat(aclTensorDesc *tensor, int format) {
+    tensor->format = format;
+    return OK;
 }
 
-void *aclCreateDataBuffer(void *data, size_t size) {
+int aclGetTensorDescType(const aclTensorDesc *tensor) { return tensor->type; }
+
+int aclGetTensorDescFormat(const aclTensorDesc *tensor) { return tensor->format; }
+
+size_t aclGetTensorDescNumDims(const aclTensorDesc *tensor) { return tensor->count; }
+
+aclError aclGetTensorDescDimV2(const aclTensorDesc *tensor, size_t index, int64_t *size) {
+    if (index >= tensor->count)
+        return fail(BAD_ARGUMENT, "dimension %zu of %zu", index, tensor->count);
+    *size = tensor->sizes[index];
+    return OK;
+}
+
+/* Nothing reads what is in these. */
+static char nothing;
+
+aclDataBuffer *aclCreateDataBuffer(void *data, size_t size) {
     (void)data, (void)size;
-    return &description;
+    return (aclDataBuffer *)&nothing;
 }
 
-void *aclopCreateAttr(void) { return &description; }
+aclopAttr *aclopCreateAttr(void) { return (aclopAttr *)&nothing; }
 
-size_t aclGetCompileoptSize(int option) {
+aclError aclopCompileAndExecute(const char *name, int inputs,
+                                const aclTensorDesc *const input_descriptions[],
+                                const aclDataBuffer *const input_buffers[], int outputs,
+                                const aclTensorDesc *const output_descriptions[],
+                                aclDataBuffer *const output_buffers[], const aclopAttr *attributes,
+                                unsigned engine, unsigned compile, const char *path,
+                                aclrtStream stream) {
+    (void)inputs, (void)input_descriptions, (void)input_buffers, (void)outputs;
+    (void)output_descriptions, (void)output_buffers, (void)attributes, (void)engine;
+    (void)compile, (void)path, (void)stream;
+    return fail(NOT_SUPPORTED, "the soft NPU has no kernel %s", name);
+}
+
+aclError aclopCompileAndExecuteV2(const char *name, int inputs,
+                                  aclTensorDesc *input_descriptions[],
+                                  aclDataBuffer *input_buffers[], int outputs,
+                                  aclTensorDesc *output_descriptions[],
+                                  aclDataBuffer *output_buffers[], aclopAttr *attributes,
+                                  unsigned engine, unsigned compile, const char *path,
+                                  aclrtStream stream) {
+    (void)inputs, (void)input_descriptions, (void)input_buffers, (void)outputs;
+    (void)output_descriptions, (void)output_buffers, (void)attributes, (void)engine;
+    (void)compile, (void)path, (void)stream;
+    return fail(NOT_SUPPORTED, "the soft NPU has no kernel %s", name);
+}
+
+size_t aclGetCompileoptSize(unsigned option) {
     (void)option;
     return 1;
 }
 
-aclError aclGetCompileopt(int option, char *value, size_t room) {
+aclError aclGetCompileopt(unsigned option, char *value, size_t room) {
     (void)option;
     if (room)
         *value = '\0';
     return OK;
+}
+
+/* ---- profiling --------------------------------------------------------------------- */
+
+/* What is reported to the profiler is dropped (names.py); the clock runs all the same. */
+uint64_t MsprofSysCycleTime(void) { return now(); }
+
+uint64_t MsprofGetHashId(const char *text, size_t length) {
+    uint64_t hash = 14695981039346656037u;    /* FNV-1a */
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (unsigned char)text[i]) * 1099511628211u;
+    return hash;
 }

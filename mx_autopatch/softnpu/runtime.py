@@ -13,13 +13,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 
 from mx_autopatch.errors import SoftNpuError
-from mx_autopatch.softnpu.build import built
 from mx_autopatch.softnpu.names import LIBRARIES, MAIN
 
 __all__ = ["as_installed", "is_loaded", "load"]
 
+#: How many devices to show, from 0 to 64; 1 where it is not set.
+DEVICES = "MX_AUTOPATCH_SOFT_DEVICES"
+#: Memory of each device, ``8GiB``: to rehearse running out of it; 64GiB where it is not set.
+MEMORY = "MX_AUTOPATCH_SOFT_MEMORY"
 #: Set to 1: stand in even for a real CANN.
 FORCE = "MX_AUTOPATCH_SOFT_FORCE"
 
@@ -36,31 +40,51 @@ def load(devices: int | None = None) -> str:
     """Load the stand-in, compiling it where that has not been done; does nothing twice.
 
     Args:
-        devices: How many to show; None for ``MX_AUTOPATCH_SOFT_DEVICES``, else 1.
+        devices: How many to show; None for ``MX_AUTOPATCH_SOFT_DEVICES``, else 1. They are
+            counted here, once.
 
     Returns:
         What was loaded, in words.
 
     Raises:
         SoftNpuError: torch-npu is missing or made for another torch, there is a real CANN,
-            torch_npu is loaded already, or the stand-in cannot be compiled.
+            torch_npu is loaded already, or the stand-in cannot be compiled or loaded.
     """
-    if devices is not None:
-        os.environ["MX_AUTOPATCH_SOFT_DEVICES"] = str(devices)
-    _check_devices()
     if _libraries:
-        return f"stand-in for CANN at {os.path.dirname(_libraries[0]._name)}"
+        return f"stand-in for CANN at {_folder()}"
+    if sys.platform != "linux":
+        raise SoftNpuError(f"soft NPU: torch_npu is made for Linux, this is {sys.platform}")
+    if devices is None:
+        devices = _count(os.environ.get(DEVICES, ""))
+    _check_memory(os.environ.get(MEMORY, ""))
     version = _checked_version()
     if "torch_npu" in sys.modules:
         raise SoftNpuError("soft NPU: torch_npu is loaded already; start it with the interpreter")
     if os.environ.get(FORCE) != "1":
         _refuse_real_cann()
+    from mx_autopatch.softnpu.build import built
+
     folder = built(version)
     # Nothing is gained by a queue here, and an error is raised where it arises.
     os.environ.setdefault("TASK_QUEUE_ENABLE", "0")
-    for name in (MAIN, *LIBRARIES):
-        _libraries.append(ctypes.CDLL(str(folder / f"lib{name}.so"), ctypes.RTLD_GLOBAL))
+    with _environment({DEVICES: str(devices)}):  # which cann.c reads as it is loaded
+        loaded = [_opened(folder / f"lib{name}.so") for name in (MAIN, *LIBRARIES)]
+    _libraries.extend(loaded)
     return f"stand-in for CANN at {folder}"
+
+
+def _opened(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise SoftNpuError(
+            f"soft NPU: what was compiled cannot be loaded: {error}; delete {path.parent}, it is "
+            "made anew"
+        ) from error
+
+
+def _folder() -> str:
+    return os.path.dirname(_libraries[0]._name)
 
 
 @contextmanager
@@ -70,10 +94,15 @@ def as_installed() -> Iterator[None]:
     torch_npu complains on stdout otherwise; and left in the environment it would tell
     others of a CANN that there is not.
     """
-    folder = os.path.dirname(_libraries[0]._name)
-    places = {"ASCEND_HOME_PATH": folder, "ASCEND_OPP_PATH": os.path.join(folder, "opp")}
-    former = {name: os.environ.get(name) for name in places}
-    os.environ.update(places)
+    folder = _folder()
+    with _environment({"ASCEND_HOME_PATH": folder, "ASCEND_OPP_PATH": os.path.join(folder, "opp")}):
+        yield
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    former = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
@@ -84,11 +113,19 @@ def as_installed() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _check_devices() -> None:
-    text = os.environ.get("MX_AUTOPATCH_SOFT_DEVICES", "")
-    if text and not re.fullmatch(r"[0-9]|[1-5][0-9]|6[0-4]", text):
+def _count(text: str) -> int:
+    if not text:
+        return 1
+    if not re.fullmatch(r"[0-9]|[1-5][0-9]|6[0-4]", text):
+        raise SoftNpuError(f"environment {DEVICES}: {text!r}: expected a number from 0 to 64")
+    return int(text)
+
+
+def _check_memory(text: str) -> None:
+    if text and not re.fullmatch(r"[1-9][0-9]{0,12}|[1-9][0-9]{0,3}[KMGT]iB", text):
         raise SoftNpuError(
-            f"environment MX_AUTOPATCH_SOFT_DEVICES: {text!r}: expected a number from 0 to 64"
+            f"environment {MEMORY}: {text!r}: expected a number of bytes, or one of KiB, MiB, GiB "
+            "or TiB like 8GiB"
         )
 
 
