@@ -20,10 +20,10 @@ $(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.
 
 # The same environment with torch-npu on top, whose presence alone changes `import torch`.
 .venv-npu/ready: $(VENV)/ready tests/requirements-npu.txt
-	$(PYTHON) -m venv --clear .venv-npu
+	$(PYTHON) -m venv --clear --without-pip .venv-npu
 	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 		> "$$($(NPU)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/below.pth"
-	$(NPU)/pip install -q --no-deps -r tests/requirements-npu.txt
+	$(BIN)/pip --python $(NPU)/python install -q --no-deps -r tests/requirements-npu.txt
 	touch $@
 
 # Threads that spin while they wait cost a factor of three where something else runs.

@@ -27,6 +27,13 @@ INSTALLED = any(
 HAS_TORCH_NPU = importlib.util.find_spec("torch_npu") is not None
 
 
+def device_environment(active: bool) -> dict[str, str]:
+    """What lets a child import torch in the lane "npu", with us and without."""
+    if not HAS_TORCH_NPU:
+        return {}
+    return {"MX_AUTOPATCH_DEVICE": "soft"} if active else {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+
+
 def environment(
     path: Iterable[str | Path] = (), active: bool = False, **more: str
 ) -> dict[str, str]:
@@ -45,10 +52,7 @@ def environment(
         env["MX_AUTOPATCH_REPORT_LEVEL"] = "silent"
         if not INSTALLED:
             folders.append(str(ROOT / "sitecustomize_template"))
-    if HAS_TORCH_NPU:
-        env.update(
-            {"MX_AUTOPATCH_DEVICE": "soft"} if active else {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
-        )
+    env.update(device_environment(active))
     env["PYTHONPATH"] = os.pathsep.join(folders)
     env.update(more)
     return env

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import device_environment
 
 from mx_autopatch.patches.mmcv.version_gate import patch_mmcv_version
 
@@ -25,6 +26,7 @@ START = "from mx_autopatch.bootstrap import start, report; start()\n"
 def run(code: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh process, in an empty folder; the summary at exit is off."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("MX_AUTOPATCH")}
+    environ.update(device_environment(active="MX_AUTOPATCH" in environment))
     environ.update(MX_AUTOPATCH_REPORT_LEVEL="silent", **environment)
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env=environ, cwd=cwd, capture_output=True, text=True)
@@ -61,7 +63,8 @@ for outcome in report().of("mmcv.version_gate"):
         print(outcome.trigger, outcome.status, outcome.reason)
 """
     )
-    done = run(code, tmp_path, MX_AUTOPATCH="1", MX_AUTOPATCH_ONLY="mmcv.version_gate")
+    only = "mmcv.version_gate,torch.soft_npu"  # the latter is off where no device is asked for
+    done = run(code, tmp_path, MX_AUTOPATCH="1", MX_AUTOPATCH_ONLY=only)
     assert done.stdout == "mmdet APPLIED read as '2.1.0'\n", done.stderr
 
 
@@ -161,7 +164,7 @@ class Model(BaseModel):
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
     def forward(self, x, mode="tensor"):
-        return {"loss": self.layer(torch.ones(1, 1)).sum()}
+        return {"loss": self.layer(self.layer.weight).sum()}
 
 def runner(epochs, resume):
     return Runner(
