@@ -27,7 +27,11 @@ from mx_autopatch.softnpu.names import LIBRARIES, MAIN, REFUSE, SUCCEED
 
 __all__ = ["built", "cache", "source"]
 
-_FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra")
+_FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", "-funwind-tables")
+
+#: A library that is but a name for another one. It has a function, since torch, to record
+#: where memory was allocated, warns of every library that has none.
+_NAME = "__attribute__((used)) static void nothing(void) {}\n"
 
 #: Names the files of a folder with their sizes; is written last.
 _CONTENT = "content.json"
@@ -98,9 +102,9 @@ def built(torch_npu_version: str) -> Path:
 def _key(text: str) -> str:
     """What the libraries depend on; a home may be shared by machines that differ."""
     machine = os.uname().machine, os.confstr("CS_GNU_LIBC_VERSION") or ""
-    return hashlib.sha256("\0".join((text, *_FLAGS, *LIBRARIES, *machine)).encode()).hexdigest()[
-        :16
-    ]
+    return hashlib.sha256(
+        "\0".join((text, *_FLAGS, _NAME, *LIBRARIES, *machine)).encode()
+    ).hexdigest()[:16]
 
 
 @contextmanager
@@ -149,9 +153,9 @@ def _compile(folder: Path, text: str) -> None:
     (folder / "cann.c").write_text(text, encoding="utf-8")
     main = f"lib{MAIN}.so"
     _cc(folder, "cann.c", main)
-    (folder / "empty.c").write_text("typedef int nothing;\n", encoding="utf-8")
+    (folder / "name.c").write_text(_NAME, encoding="utf-8")
     for name in LIBRARIES:
-        _cc(folder, "empty.c", f"lib{name}.so", "-Wl,--no-as-needed", f"./{main}")
+        _cc(folder, "name.c", f"lib{name}.so", "-Wl,--no-as-needed", f"./{main}")
     for name in ("runtime", "compiler", "opp"):  # torch_npu looks for these at its import
         (folder / name).mkdir()
     sizes = {path.name: path.stat().st_size for path in folder.glob("*.so")}

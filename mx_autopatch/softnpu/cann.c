@@ -3,10 +3,11 @@
  *
  * torch_npu links some of these functions and looks the others up by name. Here are
  * those that have something to do; `names.py` lists the ones that merely succeed and the
- * ones that refuse, and `build.py` adds them below. The prototypes are those of acl_rt.h,
- * acl_op.h and acl_op_compiler.h, which the torch_npu wheel ships: a test compiles this
- * file after them, so that one that deviates does not compile. Enums are passed as
- * unsigned, and as int where one of their values is negative: what they are to C.
+ * ones that refuse, and `build.py` adds them below. The prototypes are those of CANN's
+ * headers, which the torch_npu wheel ships (acl_rt.h, acl_op.h, acl_op_compiler.h,
+ * acl_prof.h, aprof_pub.h): a test compiles this file after them, so that one that
+ * deviates does not compile. Enums are passed as unsigned, and as int where one of their
+ * values is negative: what they are to C.
  *
  * Kernels are not here. What torch_npu would hand to one is refused, with the operator's
  * name: the Python side replaces every operator before it comes this far.
@@ -30,6 +31,8 @@ typedef void (*aclrtHostFunc)(void *);
 typedef struct aclTensorDesc aclTensorDesc;
 typedef struct aclDataBuffer aclDataBuffer;
 typedef struct aclopAttr aclopAttr;
+typedef struct aclprofConfig aclprofConfig;
+typedef struct aclprofAicoreEvents aclprofAicoreEvents;
 typedef struct aclrtMallocConfig aclrtMallocConfig;
 typedef struct aclrtPhysicalMemProp aclrtPhysicalMemProp;
 typedef struct aclrtMemUsageInfo aclrtMemUsageInfo;
@@ -49,7 +52,7 @@ enum {
     OK = 0,
     BAD_ARGUMENT = 107000,
     NO_CONTEXT = 107002,
-    NOT_SUPPORTED = 207000,
+    NOT_SUPPORTED = 200001,                   /* at 207000 torch_npu but warns, and goes on */
     NO_MEMORY = 207001,
 };
 enum { MAX_DEVICES = 64 };
@@ -734,7 +737,20 @@ aclError aclGetCompileopt(unsigned option, char *value, size_t room) {
 
 /* ---- profiling --------------------------------------------------------------------- */
 
-/* What is reported to the profiler is dropped (names.py); the clock runs all the same. */
+/* What is reported to the profiler is dropped (names.py): it records the CPU's side of a
+ * program, and of the device nothing. Its clock runs all the same. */
+aclprofConfig *aclprofCreateConfig(uint32_t *ids, uint32_t count, unsigned metrics,
+                                   const aclprofAicoreEvents *events, uint64_t kinds) {
+    (void)ids, (void)count, (void)metrics, (void)events, (void)kinds;
+    return (aclprofConfig *)&nothing;
+}
+
+/* Of the driver: 0, with which torch_npu does not ask for the device's own clock. */
+int32_t halGetAPIVersion(int32_t *version) {
+    *version = 0;
+    return OK;
+}
+
 uint64_t MsprofSysCycleTime(void) { return now(); }
 
 uint64_t MsprofGetHashId(const char *text, size_t length) {

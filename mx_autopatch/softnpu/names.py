@@ -2,9 +2,10 @@
 
 ``cann.c`` has the functions that do something. ``SUCCEED`` are those whose work is done
 as soon as they are called, since nothing on the soft NPU is asynchronous, or that set
-what it does not have. ``REFUSE`` are those that torch_npu links, so that they must be
-there, and that cannot be answered. What is in neither is looked up by name and found to
-be missing, which torch_npu reports with the name: every aclnn kernel is among these.
+what it does not have. ``REFUSE`` are those that cannot be answered, and that torch_npu
+links, so that they must be there, or of which the error shall say that it is the soft NPU
+that lacks them. What is in neither is looked up by name and found to be missing, which
+torch_npu reports with the name: every aclnn kernel is among these.
 
 All return an aclError or nothing, and none has a result to write through a pointer, which
 a test checks against CANN's headers. So they are compiled without parameters: on x86-64
@@ -23,6 +24,7 @@ MAIN = "ascendcl"
 LIBRARIES = (
     *("hccl", "acl_op_compiler", "ge_runner", "graph"),  # linked
     *("opapi", "nnopbase", "acl_tdt_channel", "msprofiler", "runtime"),  # opened
+    *("ascend_hal", "mspti"),  # opened to profile
 )
 
 SUCCEED = (
@@ -50,10 +52,18 @@ SUCCEED = (
     *("HcclSetConfig",),
     # profiling: nothing is recorded
     *("MsprofRegisterCallback", "MsprofReportAdditionalInfo", "MsprofReportApi"),
-    "MsprofReportCompactInfo",
+    *("MsprofReportCompactInfo", "aclprofInit", "aclprofWarmup", "aclprofStart", "aclprofStop"),
+    *("aclprofSetConfig", "aclprofRegisterDeviceCallback", "aclprofMarkEx", "aclprofFinalize"),
+    "aclprofDestroyConfig",
 )
 
 REFUSE = (
+    # graphs of captured kernels, of which there are none
+    *("aclmdlRICaptureBegin", "aclmdlRICaptureToModelRIBegin"),
+    # memory of another process
+    *("aclrtIpcMemGetExportKey", "aclrtIpcMemImportByKey", "aclrtIpcGetEventHandle"),
+    "aclrtIpcOpenEventHandle",
+    # kernels in files, physical memory of another process
     *("aclrtBinaryGetFunction", "aclrtBinaryLoadFromData"),
     *("aclrtGetFunctionAddr", "aclrtMemExportToShareableHandle"),
     *("aclrtMemImportFromShareableHandle", "aclrtMemSetPidToShareableHandle"),
