@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch._C import _dispatch_has_kernel_for_dispatch_key as _has_kernel
 
+from mx_autopatch.softnpu import hccl
 from mx_autopatch.softnpu.aten import NATIVE, SPECIAL
 from mx_autopatch.softnpu.kernels import Kernel, computed, decomposed, refused
 
-__all__ = ["install", "native_operators"]
+__all__ = ["install", "installed_kernels", "native_operators"]
 
 _DEVICE, _AUTOGRAD = "PrivateUse1", "AutogradPrivateUse1"
 _NAMESPACES = ("aten", "npu")
@@ -20,6 +22,7 @@ _NAMESPACES = ("aten", "npu")
 # Registrations end with the library object that made them.
 _libraries: dict[str, torch.library.Library] = {}
 _native: frozenset[str] = frozenset()
+_kernels: dict[tuple[str, str], Kernel] = {}
 
 
 def native_operators() -> frozenset[str]:
@@ -29,6 +32,11 @@ def native_operators() -> frozenset[str]:
     and fro.
     """
     return _native or frozenset(name for name, _ in _registered())
+
+
+def installed_kernels() -> Mapping[tuple[str, str], Kernel]:
+    """(operator, dispatch key) -> the kernel that ``install`` put there; for the recorder."""
+    return MappingProxyType(_kernels)
 
 
 def install() -> str:
@@ -57,6 +65,7 @@ def install() -> str:
                 gone += 1
             else:
                 done += 1
+    hccl.register()
     return f"{done} operators computed on the CPU, {gone} refused"
 
 
@@ -90,6 +99,8 @@ def _kernel_for(name: str, op: Any) -> Kernel:
 
 def _put(name: str, kernel: Kernel, key: str, **how: Any) -> None:
     namespace, _, rest = name.partition("::")
+    if not how:  # else it is torch's own derivative, not a kernel
+        _kernels[name, key] = kernel
     _libraries[namespace].impl(rest, kernel, key, allow_override=True, **how)
 
 
