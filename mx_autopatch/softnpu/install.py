@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -51,7 +52,7 @@ def install() -> str:
     operators = list(_registered())
     _native = frozenset(name for name, _ in operators)
     for namespace in _NAMESPACES:
-        _libraries[namespace] = torch.library.Library(namespace, "IMPL")
+        _libraries[namespace] = _lasting(torch.library.Library(namespace, "IMPL"))
     done = gone = 0
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*[Oo]verriding a previously registered kernel")
@@ -67,6 +68,20 @@ def install() -> str:
                 done += 1
     hccl.register()
     return f"{done} operators computed on the CPU, {gone} refused"
+
+
+def _lasting(library: torch.library.Library) -> torch.library.Library:
+    """The library, whose registrations the exit handlers of a program still find.
+
+    torch takes a library's registrations back by an exit handler of its own, after which
+    torch_npu's would be there again, and run for whatever is registered earlier or goes on
+    in a daemon thread.
+    """
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        found = finalizer.peek()
+        if found is not None and found[0] is library:
+            finalizer.atexit = False
+    return library
 
 
 def _registered() -> Iterator[tuple[str, Any]]:
