@@ -24,7 +24,7 @@ def main() -> None:
 
     # A click.py beside the script is the script's own affair, as with plain python.
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] == "click":
+        if name.partition(".")[0] in ("click", "rich"):
             del sys.modules[name]
 
     from mx_autopatch.cli.run import run

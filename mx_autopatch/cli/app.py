@@ -22,14 +22,19 @@ from mx_autopatch.errors import AutopatchError
 __all__ = ["parse"]
 
 #: Each is a module of this package that offers ``command``.
-COMMANDS = ("init", "install", "list", "report", "show", "status", "trust", "uninstall")
+COMMANDS = (
+    *("init", "install", "list", "rehearse", "report"),
+    *("show", "status", "trust", "uninstall"),
+)
 
 #: The subcommands that look at a configuration.
-_CONFIGURED = ("list", "show", "status")
+_CONFIGURED = ("list", "rehearse", "show", "status")
+#: Those that give back a run.
+_RUNNING = ("rehearse",)
 
 
 def parse(args: Sequence[str]) -> Plan:
-    """The run that ``args`` ask for; a subcommand is carried out, and does not return."""
+    """The run that ``args`` ask for; any other subcommand is carried out, and does not return."""
     try:
         result = _program.main(list(args), prog_name=_name(), standalone_mode=False)
     except click.ClickException as error:
@@ -113,6 +118,8 @@ def _program(ctx: click.Context, /, module: bool, config: str | None, **given: A
         return
     if ctx.obj and name not in _CONFIGURED:
         raise click.UsageError(f"{name!r} takes no options before it.", ctx)
+    if name in _RUNNING:
+        return  # with sys.path as a script has it
     # What a script in this folder could import, a subcommand shall see; but last.
     sys.path.append(_working_directory())
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mx_autopatch.model import Patch
 
 __all__ = ["Given", "Plan"]
 
@@ -26,3 +29,5 @@ class Plan(NamedTuple):
     args: tuple[str, ...]
     is_module: bool
     given: Given
+    #: Patches for this run alone.
+    patches: tuple[Patch, ...] = ()

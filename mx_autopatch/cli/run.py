@@ -123,7 +123,7 @@ def _start_engine(plan: Plan) -> None:
     config, overrides = plan.given
     environment.clear(overrides)
     try:
-        bootstrap.activate(config, overrides=overrides, script=sys.argv[0])
+        bootstrap.activate(config, patches=plan.patches, overrides=overrides, script=sys.argv[0])
     except AutopatchError as error:
         for line in str(error).splitlines():
             sys.stderr.write(f"mx-autopatch: {line}\n")

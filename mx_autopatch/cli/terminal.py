@@ -26,11 +26,12 @@ class Fault(click.ClickException):
         click.echo(f"mx-autopatch: {self.format_message()}", file=file, err=file is None)
 
 
-def console() -> Console:
-    """Standard output. Nothing in a text is markup: ``a[b]`` is a target, ``:nms:`` no emoji."""
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+def console(file: IO[str] | None = None) -> Console:
+    """``file``, or standard output. Nothing in a text is markup: ``a[b]`` is a target,
+    ``:nms:`` no emoji."""
+    known = (file or sys.stdout).isatty() or "COLUMNS" in os.environ
     width = None if known else _WIDTH
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
 
 
 def table(*columns: str, title: str | None = None) -> Table:
