@@ -8,16 +8,27 @@ the memory alive; it is for the duration of one operator.
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _construct_storage_from_data_pointer as _storage_at
 
-__all__ = ["CPU", "fresh", "on_device", "on_host", "view_of"]
+__all__ = ["CPU", "adopt", "fresh", "npu", "on_device", "on_host", "owned_like"]
 
 CPU = torch.device("cpu")
 
+_devices = [torch.device("npu", index) for index in range(64)]
 _empty: dict[torch.dtype, Tensor] = {}
+
+
+def npu(index: int) -> torch.device:
+    """The device ``npu:<index>``; for an index below zero the current one."""
+    if index < 0:
+        from torch_npu.npu import current_device
+
+        index = current_device()
+    return _devices[index]
 
 
 def on_host(tensor: Tensor) -> Tensor:
@@ -25,20 +36,23 @@ def on_host(tensor: Tensor) -> Tensor:
 
     A tensor of another device (a CPU scalar among npu tensors) is returned as it is.
     """
-    if tensor.device.type != "npu":
+    if tensor.get_device() < 0:
         return tensor
-    storage = tensor.untyped_storage()
     dtype = tensor.dtype
     seed = _empty.get(dtype)
     if seed is None:
         seed = _empty[dtype] = torch.empty(0, dtype=dtype)
-    shared = _storage_at(storage.data_ptr(), CPU, storage.nbytes())
-    alias = seed.detach().set_(shared, tensor.storage_offset(), tensor.size(), tensor.stride())  # type: ignore[arg-type]
+    storage = tensor.untyped_storage()
+    alias = seed.detach()
+    alias.set_(
+        _storage_at(storage.data_ptr(), CPU, storage.nbytes()),
+        tensor.storage_offset(),
+        tensor.size(),
+        tensor.stride(),
+    )
     if tensor.is_conj():
         alias = torch._conj(alias)
-    if tensor.is_neg():
-        alias = torch._neg_view(alias)
-    return alias
+    return torch._neg_view(alias) if tensor.is_neg() else alias
 
 
 def fresh(like: Tensor, device: torch.device) -> Tensor:
@@ -48,19 +62,42 @@ def fresh(like: Tensor, device: torch.device) -> Tensor:
 
 def on_device(result: Tensor, device: torch.device) -> Tensor:
     """A new tensor of the soft NPU with the content of a CPU tensor."""
+    if result.layout != torch.strided:
+        return result.to(device)
     made = fresh(result, device)
     if result.is_contiguous() and not result.is_conj() and not result.is_neg():
-        size = result.numel() * result.element_size()
-        if size:
-            ctypes.memmove(made.data_ptr(), result.data_ptr(), size)
+        if result.numel():
+            ctypes.memmove(made.data_ptr(), result.data_ptr(), result.nbytes)
     else:
         on_host(made).copy_(result)
     return made
 
 
-def view_of(base: Tensor, result: Tensor) -> Tensor:
-    """The view of the npu tensor ``base`` that ``result`` is of its alias."""
-    view = base.as_strided(result.size(), result.stride(), result.storage_offset())
-    if result.is_conj():
-        view = torch._conj(view)
-    return torch._neg_view(view) if result.is_neg() else view
+def owned_like(out: Any) -> Any:
+    """CPU tensors as an npu tensor or a list of them is, on memory that can grow.
+
+    What they hold is not copied.
+    """
+    if isinstance(out, (list, tuple)):
+        return [owned_like(each) for each in out]
+    return torch.empty_strided(out.size(), out.stride(), dtype=out.dtype)
+
+
+def adopt(out: Any, host: Any) -> None:
+    """Let an npu tensor become what the CPU has made of ``host``, in size, stride, content.
+
+    Args:
+        out: A tensor of the soft NPU, or a list of them.
+        host: Its alias, or what ``owned_like`` gave; lists likewise.
+    """
+    if isinstance(out, (list, tuple)):
+        for each, other in zip(out, host):
+            adopt(each, other)
+        return
+    is_alias = host.untyped_storage().data_ptr() == out.untyped_storage().data_ptr()
+    if out.size() != host.size() or out.stride() != host.stride():
+        if not is_alias:
+            out.resize_(host.size())
+        out.set_(out.untyped_storage(), out.storage_offset(), host.size(), host.stride())
+    if not is_alias:
+        on_host(out).copy_(host)

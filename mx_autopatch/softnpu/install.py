@@ -12,7 +12,7 @@ import torch
 from torch._C import _dispatch_has_kernel_for_dispatch_key as _has_kernel
 
 from mx_autopatch.softnpu import hccl
-from mx_autopatch.softnpu.aten import NATIVE, SPECIAL
+from mx_autopatch.softnpu.aten import FUNCTIONS, NATIVE, SPECIAL
 from mx_autopatch.softnpu.kernels import Kernel, computed, decomposed, refused
 
 __all__ = ["install", "installed_kernels", "native_operators"]
@@ -51,6 +51,8 @@ def install() -> str:
         return "installed already"
     operators = list(_registered())
     _native = frozenset(name for name, _ in operators)
+    # Backward operators of those: torch_npu has none, since it has derivatives of its own.
+    operators += [(name, _overload(name)) for name in FUNCTIONS if name not in _native]
     for namespace in _NAMESPACES:
         _libraries[namespace] = _lasting(torch.library.Library(namespace, "IMPL"))
     done = gone = 0
@@ -87,21 +89,28 @@ def _lasting(library: torch.library.Library) -> torch.library.Library:
 def _registered() -> Iterator[tuple[str, Any]]:
     """Name and OpOverload of each operator with a kernel of torch_npu's."""
     for name in sorted(torch._C._dispatch_get_all_op_names()):
-        namespace, _, rest = name.partition("::")
-        if namespace not in _NAMESPACES or not _has_kernel(name, _DEVICE):
+        if name.partition("::")[0] not in _NAMESPACES or not _has_kernel(name, _DEVICE):
             continue
-        packet, _, overload = rest.partition(".")
         try:
-            op = getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
+            op = _overload(name)
         except AttributeError:  # an implementation of what was never declared
             continue
         yield name, op
+
+
+def _overload(name: str) -> Any:
+    """The OpOverload of a name like ``aten::add.Tensor``."""
+    namespace, _, rest = name.partition("::")
+    packet, _, overload = rest.partition(".")
+    return getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
 
 
 def _kernel_for(name: str, op: Any) -> Kernel:
     special = SPECIAL.get(name)
     if special is not None:
         return special
+    if name in FUNCTIONS:
+        return computed(op, by=FUNCTIONS[name])
     if name.startswith("npu::"):
         return refused(name)
     if _has_kernel(name, "CompositeImplicitAutograd"):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
 
 import torch
 
@@ -24,7 +23,7 @@ _MIX = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 
-def drawn_from(generator: Optional[torch.Generator], device: torch.device) -> torch.Generator:
+def drawn_from(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
     """A CPU generator for one operator, at the state of an npu generator, which it advances.
 
     Args:

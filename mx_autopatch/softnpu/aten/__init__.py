@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from mx_autopatch.softnpu.aten import copies
+from mx_autopatch.softnpu.aten import copies, normalisation, products, recurrent
 from mx_autopatch.softnpu.aten.native import NATIVE
+from mx_autopatch.softnpu.kernels import refused
 
-__all__ = ["NATIVE", "SPECIAL"]
+__all__ = ["FUNCTIONS", "NATIVE", "SPECIAL"]
 
-SPECIAL = {**copies.KERNELS}
+_REFUSED = {
+    "aten::_scaled_grouped_mm": "its operands are float8, and the CPU has no such product",
+    "aten::_scaled_grouped_mm_v2": "its operands are float8, and the CPU has no such product",
+    "aten::to_padded_tensor": "it is for nested tensors, and torch_npu has none",
+}
+
+#: Name to a kernel: it is called with the tensors of the device.
+SPECIAL = {
+    **copies.KERNELS,
+    **{name: refused(name, why) for name, why in _REFUSED.items()},
+}
+
+#: Name to a function that computes an operator on CPU tensors, where the CPU has no kernel.
+FUNCTIONS = {**normalisation.FUNCTIONS, **products.FUNCTIONS, **recurrent.FUNCTIONS}

@@ -10,7 +10,14 @@ NATIVE = frozenset(
         *("aten::empty.memory_format", "aten::empty_strided", "aten::resize_", "aten::is_pinned"),
         *("aten::_pin_memory", "aten::record_stream"),
         # another look at the same memory
-        *("aten::as_strided", "aten::view", "aten::_reshape_alias", "aten::unfold"),
+        *(
+            "aten::as_strided",
+            "aten::as_strided_",
+            "aten::resize_as_",
+            "aten::view",
+            "aten::_reshape_alias",
+            "aten::unfold",
+        ),
         *("aten::view_as_real", "aten::view_as_complex", "aten::squeeze", "aten::squeeze.dim"),
         *("aten::unsqueeze", "aten::set_", "aten::set_.source_Storage"),
         *("aten::set_.source_Storage_storage_offset", "aten::set_.source_Tensor"),

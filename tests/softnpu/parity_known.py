@@ -1,0 +1,82 @@
+"""Where the soft NPU is known to differ from the CPU, and why. The parity run checks it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = ["HOST_ARGUMENTS", "KNOWN", "UNINITIALISED"]
+
+#: Operators whose result nobody has written to.
+UNINITIALISED = frozenset(
+    ("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided")
+)
+
+#: Operators whose arguments after the first torch wants on the CPU, whatever the device.
+HOST_ARGUMENTS = frozenset(("tensor_split",))
+
+
+class Known(NamedTuple):
+    """A difference that is meant to be.
+
+    Attributes:
+        variants: Those of the check that show it.
+        text: What its failures say.
+        reason: Why it is right, or cannot be otherwise.
+        operators: Those that show it, each of them.
+    """
+
+    variants: tuple[str, ...]
+    text: str
+    reason: str
+    operators: frozenset[str]
+
+    def explains(self, failure: Any) -> bool:
+        return (
+            failure.operator in self.operators
+            and failure.variant in self.variants
+            and self.text in failure.reason
+        )
+
+
+KNOWN = (
+    Known(
+        ("forward", "double backward", "out", "out resized"),
+        "stride ",
+        "torch_npu has no kernel for it, and its way over the CPU makes results contiguous",
+        frozenset(
+            (
+                *("fft.ifft", "fft.ihfft", "geqrf", "linalg.cholesky", "linalg.cholesky_ex"),
+                *("linalg.eig", "linalg.eigh", "linalg.householder_product", "linalg.inv"),
+                *("linalg.inv_ex", "linalg.ldl_factor", "linalg.ldl_factor_ex"),
+                *("linalg.ldl_solve", "linalg.lstsq", "linalg.lstsq.grad_oriented"),
+                *("linalg.lu_factor", "linalg.lu_factor_ex", "linalg.lu_solve", "linalg.solve"),
+                *("linalg.solve_ex", "linalg.solve_triangular", "linalg.tensorsolve", "lu_solve"),
+                *("ormqr"),
+            )
+        ),
+    ),
+    Known(
+        ("out", "out resized", "out strided"),
+        "mode only supports CPU, CUDA and XPU device type",
+        "torch itself refuses mode(out=) on any other device, before it asks for a kernel",
+        frozenset(("mode",)),
+    ),
+    Known(
+        ("forward", "backward", "double backward", "out", "out resized", "out strided"),
+        "with arguments from the 'SparseCsrnpu' backend",
+        "torch_npu has no sparse CSR tensors to compute with",
+        frozenset(("sparse.mm.reduce", "sparse.sampled_addmm")),
+    ),
+    Known(
+        ("out strided",),
+        "Tensor-likes are not",
+        "the CPU fills an output that is not contiguous as if it were: its results are wrong",
+        frozenset(("narrow_copy",)),
+    ),
+    Known(
+        ("in place",),
+        "Tensor-likes are not",
+        "the CPU resizes the input to the result's shape and reads what it has overwritten",
+        frozenset(("addbmm",)),
+    ),
+)
