@@ -11,27 +11,15 @@ A loader that makes ``mmcv._ext`` of this copies ``__all__`` and what it names,
 """
 
 # No ``from __future__ import annotations``: it would be a name that mmcv's module lacks.
-from ._calls import (
-    get_compiler_version,
-    get_compiling_cuda_version,
-    nms,
-    roi_align_backward,
-    roi_align_forward,
-    sigmoid_focal_loss_backward,
-    sigmoid_focal_loss_forward,
-)
+from . import _calls, _convolution
 from ._missing import MissingOperator as _MissingOperator
 from .names import NAMES as _NAMES
 
-__all__ = [
-    "get_compiler_version",
-    "get_compiling_cuda_version",
-    "nms",
-    "roi_align_backward",
-    "roi_align_forward",
-    "sigmoid_focal_loss_backward",
-    "sigmoid_focal_loss_forward",
-]
+_MODULES = (_calls, _convolution)
+
+__all__ = sorted(name for module in _MODULES for name in module.__all__)
+
+globals().update({name: getattr(m, name) for m in _MODULES for name in m.__all__})
 
 # One object a name, so that ``_ext.carafe_forward is _ext.carafe_forward``.
 _missing = {name: _MissingOperator(name) for name in _NAMES if name not in __all__}

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "get_compiler_version",
+    "get_compiling_cuda_version",
+    "nms",
+    "roi_align_backward",
+    "roi_align_forward",
+    "sigmoid_focal_loss_backward",
+    "sigmoid_focal_loss_forward",
+]
+
 _POOL_MODES = ("max", "avg")  # as mmcv numbers them
 
 

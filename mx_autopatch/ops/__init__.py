@@ -13,8 +13,15 @@ what was expected and what was given.
 
 from __future__ import annotations
 
+from .deform_conv import deform_conv2d, modulated_deform_conv2d
 from .focal_loss import sigmoid_focal_loss
 from .nms import nms
 from .roi_align import roi_align
 
-__all__ = ["nms", "roi_align", "sigmoid_focal_loss"]
+__all__ = [
+    "deform_conv2d",
+    "modulated_deform_conv2d",
+    "nms",
+    "roi_align",
+    "sigmoid_focal_loss",
+]

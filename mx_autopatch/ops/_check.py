@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_same_device", "check_tensor", "compute_dtype"]
+__all__ = ["check_same_device", "check_tensor", "compute_dtype", "pair"]
 
 
 def check_tensor(
@@ -48,3 +49,11 @@ def check_same_device(op: str, **tensors: Tensor | None) -> None:
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype to calculate in: half precision is widened, and rounded once at the end."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def pair(op: str, name: str, value: int | Sequence[int], minimum: int) -> list[int]:
+    """Two sizes (y, x), of one number or two; raise if one is below ``minimum``."""
+    sizes = [value, value] if isinstance(value, int) else list(value)
+    if len(sizes) != 2 or min(sizes) < minimum:
+        raise ValueError(f"{op}: {name}: expected one or two sizes >= {minimum}, got {value}")
+    return sizes
