@@ -1,4 +1,4 @@
-"""Convolutions and attention of the extension, in its calling convention.
+"""Convolutions of the extension, in its calling convention.
 
 Buffers that the compiled functions work in (``columns``, ``ones``) are ignored, and
 so are hints on how to divide the work (``im2col_step``).

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from .deform_conv import deform_conv2d, modulated_deform_conv2d
 from .focal_loss import sigmoid_focal_loss
+from .ms_deform_attn import ms_deform_attn
 from .nms import nms
 from .roi_align import roi_align
 
 __all__ = [
     "deform_conv2d",
     "modulated_deform_conv2d",
+    "ms_deform_attn",
     "nms",
     "roi_align",
     "sigmoid_focal_loss",

@@ -78,7 +78,7 @@ class DeformColumns:
             self.mask = mask.permute(0, 3, 4, 2, 1)
 
     def _weight(self) -> Tensor:
-        weight = self.taps.weight
+        weight = self.taps.weight()
         return weight if self.mask is None else weight * self.mask[..., None]
 
     def values(self) -> Tensor:
@@ -92,7 +92,7 @@ class DeformColumns:
         return rows.view(images, height, width, channels).permute(0, 3, 1, 2)
 
     def grad_offset(self, grad: Tensor) -> Tensor:
-        slopes = [self._dot(grad, slope) for slope in (self.taps.slope_y, self.taps.slope_x)]
+        slopes = [self._dot(grad, slope) for slope in self.taps.slopes()]
         both = torch.stack(slopes, -1)
         if self.mask is not None:
             both *= self.mask[..., None]
@@ -100,7 +100,7 @@ class DeformColumns:
         return both.permute(0, 4, 3, 5, 1, 2).flatten(1, 3)
 
     def grad_mask(self, grad: Tensor) -> Tensor:
-        return self._dot(grad, self.taps.weight).permute(0, 4, 3, 1, 2).flatten(1, 2)
+        return self._dot(grad, self.taps.weight()).permute(0, 4, 3, 1, 2).flatten(1, 2)
 
     def _dot(self, grad: Tensor, weight: Tensor) -> Tensor:
         """What a unit of each sample's ``weight`` changes; shaped (B, Ho, Wo, taps, groups)."""

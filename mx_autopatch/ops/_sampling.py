@@ -20,12 +20,25 @@ __all__ = ["Taps", "bilinear_taps", "sampled", "scattered", "with_zero_row"]
 
 @dataclass(frozen=True)
 class Taps:
-    """Four entries a sample: (..., 4) each."""
+    """Four entries a sample, in the order of (y, x) = 00, 01, 10, 11."""
 
-    row: Tensor  # int64
-    weight: Tensor
-    slope_y: Tensor  # derivatives of the weights
-    slope_x: Tensor
+    row: Tensor  # (..., 4) int64, -1 outside
+    y: Tensor  # (..., 2) weights of the lower and the upper line, 0 outside
+    x: Tensor
+    y_slope: Tensor  # (..., 2) derivatives of those: -1 and 1, or 0 outside
+    x_slope: Tensor
+
+    def weight(self) -> Tensor:
+        """(..., 4)"""
+        return _outer(self.y, self.x)
+
+    def slopes(self) -> tuple[Tensor, Tensor]:
+        """(..., 4) derivatives of the weights by y and by x."""
+        return _outer(self.y_slope, self.x), _outer(self.y, self.x_slope)
+
+
+def _outer(y: Tensor, x: Tensor) -> Tensor:
+    return (y[..., :, None] * x[..., None, :]).flatten(-2)
 
 
 def with_zero_row(rows: Tensor) -> Tensor:
@@ -47,39 +60,28 @@ def bilinear_taps(
         height, width: of the image of each point.
         first: row of the first pixel of the image of each point.
         step: rows from one pixel to the next.
-
-    Returns:
-        Entries whose row is -1 where a tap is outside, as ``sampled`` and ``scattered``
-        want it.
     """
     inside = (y > -1) & (y < height) & (x > -1) & (x < width)
-    y, x = (torch.where(inside, t, 0.0) for t in (y, x))
-    y_low, x_low = y.floor(), x.floor()
-    y_part, x_part = y - y_low, x - x_low
-    y_low, x_low = y_low.long(), x_low.long()
-    high_y, high_x = y_low + 1, x_low + 1
-    row = (y_low * width).add_(x_low).mul_(step).add_(first)
-    down = width * step
-    counts = torch.stack(
-        [
-            inside & y_ok & x_ok
-            for y_ok in (y_low >= 0, high_y < height)
-            for x_ok in (x_low >= 0, high_x < width)
-        ],
-        -1,
-    )
-    rows = torch.stack((row, row + step, row + down, row + down + step), -1)
-    y_rest, x_rest = 1 - y_part, 1 - x_part
+    y_line, y_counts, y, y_slope = _two(y, inside, height)
+    x_line, x_counts, x, x_slope = _two(x, inside, width)
+    scale = width[..., None] if isinstance(width, Tensor) else width
+    y_line = (y_line * scale).mul_(step).add_(first[..., None])
+    row = (y_line[..., :, None] + x_line.mul_(step)[..., None, :]).flatten(-2)
+    row.masked_fill_(~(y_counts[..., :, None] & x_counts[..., None, :]).flatten(-2), -1)
+    return Taps(row, y, x, y_slope, x_slope)
 
-    def four(*weights: Tensor) -> Tensor:
-        return torch.stack(weights, -1).mul_(counts)
 
-    return Taps(
-        rows.masked_fill_(~counts, -1),
-        four(y_rest * x_rest, y_rest * x_part, y_part * x_rest, y_part * x_part),
-        four(-x_rest, -x_part, x_rest, x_part),
-        four(-y_rest, y_rest, -y_part, y_part),
-    )
+def _two(
+    coordinate: Tensor, inside: Tensor, size: Tensor | int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lines around each coordinate, which of them count, their weights and slopes."""
+    coordinate = torch.where(inside, coordinate, 0.0)
+    low = coordinate.floor()
+    part = coordinate - low
+    low = low.long()
+    counts = torch.stack((inside & (low >= 0), inside & (low + 1 < size)), -1)
+    weight = torch.stack((1 - part, part), -1).mul_(counts)
+    return torch.stack((low, low + 1), -1), counts, weight, counts * weight.new_tensor((-1, 1))
 
 
 def sampled(rows: Tensor, row: Tensor, weight: Tensor, size: int = 4) -> Tensor:
@@ -93,7 +95,7 @@ def sampled(rows: Tensor, row: Tensor, weight: Tensor, size: int = 4) -> Tensor:
 def scattered(grad: Tensor, row: Tensor, weight: Tensor, rows: int, size: int = 4) -> Tensor:
     """The transpose of ``sampled``: from (N, C) to the ``rows`` rows, without the zero row."""
     row, order = row.flatten().sort(stable=True)
-    # Rows of -1 are first now, and are no bag.
+    # Rows of -1 are first now, and are a bag of their own.
     count = (row + 1).bincount(minlength=rows + 1)
     bag = order.div(size, rounding_mode="floor")
     weight = weight.flatten().to(grad.dtype)[order]

@@ -28,6 +28,7 @@ CASES = [
     "batched_nms",
     *(f"roi_align_{m}_{a}_{r}" for m in ("avg", "max") for a in (0, 1) for r in (0, 2)),
     *(f"deform_conv2d_{i}" for i in range(5)),
+    *(f"ms_deform_attn_{i}" for i in range(3)),
     *(f"modulated_deform_conv2d_{i}" for i in (0, 1, 2, 4)),
 ]
 

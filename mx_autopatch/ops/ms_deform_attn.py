@@ -1,0 +1,281 @@
+"""Multi-scale deformable attention.
+
+Zhu et al. 2021, "Deformable DETR: Deformable Transformers for End-to-End Object Detection".
+Upstream: ``mmcv.ops.MultiScaleDeformableAttnFunction`` (compiled), mmcv 1.4 - 2.2.
+
+A head of a query is one weighted gather: four pixels for each of its points on all
+levels, weighted by bilinear weight times attention. Queries are taken some at a
+time, so that indices and weights stay in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._check import check_same_device, check_tensor, compute_dtype
+from ._sampling import Taps, bilinear_taps, sampled, scattered, with_zero_row
+
+__all__ = ["ms_deform_attn", "ms_deform_attn_backward"]
+
+_POINTS = 1 << 15  # at a time
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Sum samples of feature maps, weighted by attention.
+
+    Args:
+        value: (B, S, heads, D) floating; the levels' maps one after another, each
+            flattened in rows.
+        spatial_shapes: (levels, 2) int64, height and width.
+        level_start_index: (levels,) int64, where in S each level begins.
+        sampling_locations: (B, Q, heads, levels, points, 2) floating, ``x, y`` with the
+            map from 0 to 1. Beyond it a map is 0; NaN is beyond.
+        attention_weights: (B, Q, heads, levels, points) floating.
+
+    Returns:
+        (B, Q, heads * D) in the dtype of ``value``, differentiable once in ``value``,
+        ``sampling_locations`` and ``attention_weights``. Half precision is calculated
+        in float32 and rounded once; locations may be float32 beside a half ``value``.
+
+    Raises:
+        TypeError: an argument is no tensor or of a wrong dtype.
+        ValueError: wrong shape, different devices, or (found on the CPU only, elsewhere
+            undefined) a level that reaches beyond ``value``.
+    """
+    tensors = value, spatial_shapes, level_start_index, sampling_locations, attention_weights
+    _check("ms_deform_attn", *tensors)
+    return ms_deform_attn_op(*tensors)
+
+
+def ms_deform_attn_backward(
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients in ``value``, ``sampling_locations`` and ``attention_weights``."""
+    name = "ms_deform_attn_backward"
+    tensors = value, spatial_shapes, level_start_index, sampling_locations, attention_weights
+    _check(name, *tensors)
+    shape = (*sampling_locations.shape[:2], value.shape[2] * value.shape[3])
+    check_tensor(name, "grad_output", grad_output, shape)
+    check_same_device(name, value=value, grad_output=grad_output)
+    return ms_deform_attn_backward_op(grad_output, *tensors, [True, True, True])
+
+
+def _check(
+    op: str,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> None:
+    check_tensor(op, "value", value, ("B", "S", "heads", "D"))
+    check_tensor(op, "spatial_shapes", spatial_shapes, ("levels", 2), torch.int64)
+    batch, _, heads, _ = value.shape
+    levels = spatial_shapes.shape[0]
+    check_tensor(op, "level_start_index", level_start_index, (levels,), torch.int64)
+    shape = (batch, "Q", heads, levels, "points", 2)
+    check_tensor(op, "sampling_locations", sampling_locations, shape)
+    check_tensor(op, "attention_weights", attention_weights, tuple(sampling_locations.shape[:5]))
+    check_same_device(
+        op,
+        value=value,
+        spatial_shapes=spatial_shapes,
+        level_start_index=level_start_index,
+        sampling_locations=sampling_locations,
+        attention_weights=attention_weights,
+    )
+
+
+def _check_levels(value: Tensor, spatial_shapes: Tensor, level_start_index: Tensor) -> None:
+    if value.device.type != "cpu" or not spatial_shapes.numel():
+        return  # elsewhere looking at the values would make the host wait for the device
+    end = int((level_start_index + spatial_shapes.prod(1)).max())
+    if end > value.shape[1] or int(level_start_index.min()) < 0 or int(spatial_shapes.min()) < 0:
+        raise ValueError(
+            f"ms_deform_attn: spatial_shapes: expected levels within the {value.shape[1]} pixels "
+            f"of value, got {spatial_shapes.tolist()} from {level_start_index.tolist()}"
+        )
+
+
+class _Queries:
+    """Some queries of all images, flattened to one dimension."""
+
+    def __init__(
+        self,
+        value: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
+        sampling_locations: Tensor,
+        attention_weights: Tensor,
+    ) -> None:
+        _, self.size, self.heads, channels = value.shape
+        self.queries = sampling_locations.shape[1]
+        self.dtype = compute_dtype(value.dtype)
+        self.rows = with_zero_row(value.reshape(-1, channels).to(self.dtype))
+        self.shapes, self.starts = spatial_shapes, level_start_index
+        self.locations = sampling_locations.flatten(0, 1)
+        self.attention = attention_weights.flatten(0, 1)
+        self.bag = 4 * self.attention.shape[2] * self.attention.shape[3]
+
+    def parts(self) -> Iterator[slice]:
+        step = max(_POINTS // max(self.attention[:1].numel(), 1), 1)
+        for begin in range(0, self.attention.shape[0], step):
+            yield slice(begin, begin + step)
+
+    def taps(self, part: slice) -> Taps:
+        locations = self.locations[part]
+        locations = locations.to(compute_dtype(locations.dtype))
+        height, width = (t[:, None] for t in self.shapes.unbind(1))
+        x = locations[..., 0] * width - 0.5
+        y = locations[..., 1] * height - 0.5
+        device = locations.device
+        image = torch.arange(self.attention.shape[0], device=device)[part] // self.queries
+        head = torch.arange(self.heads, device=device)
+        start = image[:, None, None, None] * self.size + self.starts[:, None]
+        return bilinear_taps(
+            y, x, height, width, start * self.heads + head[:, None, None], self.heads
+        )
+
+    def weight(self, taps: Taps, part: slice) -> Tensor:
+        return taps.weight().to(self.dtype).mul_(self.attention[part, ..., None])
+
+
+_TENSORS = (
+    "Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
+    "Tensor sampling_locations, Tensor attention_weights"
+)
+
+
+@torch.library.custom_op(
+    "mx_autopatch::ms_deform_attn", mutates_args=(), schema=f"({_TENSORS}) -> Tensor"
+)
+def ms_deform_attn_op(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    batch, queries, heads = sampling_locations.shape[:3]
+    output = value.new_zeros((batch, queries, heads * value.shape[3]))
+    if not (output.numel() and value.numel() and attention_weights.numel()):
+        return output
+    _check_levels(value, spatial_shapes, level_start_index)
+    work = _Queries(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
+    flat = output.view(batch * queries, heads, -1)
+    for part in work.parts():
+        taps = work.taps(part)
+        sums = sampled(work.rows, taps.row, work.weight(taps, part), work.bag)
+        flat[part] = sums.view(-1, *flat.shape[1:])
+    return output
+
+
+@torch.library.custom_op(
+    "mx_autopatch::ms_deform_attn_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad_output, {_TENSORS}, bool[] needed) -> (Tensor, Tensor, Tensor)",
+)
+def ms_deform_attn_backward_op(
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    needed: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    tensors = value, sampling_locations, attention_weights
+    grad_value, grad_locations, grad_attention = (
+        t.new_zeros(t.shape if want else (0,)) for t, want in zip(tensors, needed)
+    )
+    if not (grad_output.numel() and value.numel() and attention_weights.numel()):
+        return grad_value, grad_locations, grad_attention
+    _check_levels(value, spatial_shapes, level_start_index)
+    work = _Queries(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
+    channels = value.shape[3]
+    grad = grad_output.reshape(-1, work.heads, channels).to(work.dtype)
+    entries: list[tuple[Tensor, Tensor]] = []
+    for part in work.parts():
+        taps = work.taps(part)
+        if needed[0]:
+            entries.append((taps.row.flatten(), work.weight(taps, part).flatten()))
+        if needed[1]:
+            both = torch.stack(
+                [_dot(grad[part], work.rows, taps.row, slope) for slope in taps.slopes()], -1
+            )
+            # From coordinates in pixels, y first, to fractions, x first.
+            both = both.mul_(work.attention[part, ..., None]).mul_(spatial_shapes[:, None])
+            grad_locations.view(-1, *both.shape[1:])[part] = both.flip(-1)
+        if needed[2]:
+            dot = _dot(grad[part], work.rows, taps.row, taps.weight())
+            grad_attention.view(-1, *dot.shape[1:])[part] = dot
+    if needed[0]:
+        row, weight = (torch.cat(t) for t in zip(*entries))
+        rows = work.rows.shape[0] - 1
+        grad_rows = scattered(grad.view(-1, channels), row, weight, rows, work.bag)
+        grad_value.copy_(grad_rows.view(value.shape))
+    return grad_value, grad_locations, grad_attention
+
+
+def _dot(grad: Tensor, rows: Tensor, row: Tensor, weight: Tensor) -> Tensor:
+    """What a unit of each point's weight changes; shaped (queries, heads, levels, points)."""
+    values = sampled(rows, row, weight).view(*grad.shape[:2], -1, grad.shape[2])
+    return values.mul_(grad[:, :, None]).sum(3).view(row.shape[:-1])
+
+
+@ms_deform_attn_op.register_fake
+def _(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    batch, queries = sampling_locations.shape[:2]
+    return value.new_empty((batch, queries, value.shape[2] * value.shape[3]))
+
+
+@ms_deform_attn_backward_op.register_fake
+def _(
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    needed: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    tensors = value, sampling_locations, attention_weights
+    grads = [t.new_empty(t.shape if want else (0,)) for t, want in zip(tensors, needed)]
+    return grads[0], grads[1], grads[2]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needed = [ctx.needs_input_grad[i] for i in (0, 3, 4)]
+    grads: list[Tensor | None] = [None] * 3
+    if any(needed):
+        results = ms_deform_attn_backward_op(grad, *ctx.saved_tensors, needed)
+        grads = [g if want else None for g, want in zip(results, needed)]
+    return grads[0], None, None, grads[1], grads[2]
+
+
+ms_deform_attn_op.register_autograd(_backward, setup_context=_setup_context)
