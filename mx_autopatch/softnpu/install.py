@@ -14,6 +14,8 @@ from torch._C import _dispatch_has_kernel_for_dispatch_key as _has_kernel
 from mx_autopatch.softnpu import hccl
 from mx_autopatch.softnpu.aten import FUNCTIONS, NATIVE, SPECIAL
 from mx_autopatch.softnpu.kernels import Kernel, computed, decomposed, refused
+from mx_autopatch.softnpu.npu import NATIVE as NPU_NATIVE
+from mx_autopatch.softnpu.npu import REFERENCES, kernel_for, why_refused
 
 __all__ = ["install", "installed_kernels", "native_operators"]
 
@@ -59,7 +61,7 @@ def install() -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*[Oo]verriding a previously registered kernel")
         for name, op in operators:
-            if name in NATIVE:
+            if name in NATIVE or name in NPU_NATIVE:
                 continue
             kernel = _kernel_for(name, op)
             _put(name, kernel, _DEVICE)
@@ -111,8 +113,10 @@ def _kernel_for(name: str, op: Any) -> Kernel:
         return special
     if name in FUNCTIONS:
         return computed(op, by=FUNCTIONS[name])
+    if name in REFERENCES:
+        return kernel_for(name, op)
     if name.startswith("npu::"):
-        return refused(name)
+        return refused(name, why_refused(name))
     if _has_kernel(name, "CompositeImplicitAutograd"):
         return decomposed(op)
     on_cpu = ("CPU", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")

@@ -1,1 +1,30 @@
 """Reference implementations of torch_npu's own operators, from their documented contracts."""
+
+from __future__ import annotations
+
+from mx_autopatch.softnpu.npu import (  # noqa: F401  each files its references
+    activation,
+    attention,
+    attention_infer,
+    attention_versions,
+    boxes,
+    casts,
+    convolution,
+    deformable,
+    derivatives,
+    dropout,
+    linear,
+    norm,
+    optim,
+    roi,
+    rotary,
+    rotated,
+    softmax,
+    suppression,
+    tensors,
+)
+from mx_autopatch.softnpu.npu.native import NATIVE
+from mx_autopatch.softnpu.npu.reference import REFERENCES, kernel_for
+from mx_autopatch.softnpu.npu.refusals import why_refused
+
+__all__ = ["NATIVE", "REFERENCES", "kernel_for", "why_refused"]
