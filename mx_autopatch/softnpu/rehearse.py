@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Rehearsal", "save"]
 
+#: Half of what torch_npu differentiates in one piece, by a kernel of its own; the soft NPU
+#: follows torch's derivative, and comes by these, for which there is no kernel.
+_OF_ONE_PIECE = frozenset(
+    (
+        *("aten::_weight_norm_interface_backward", "aten::_thnn_fused_gru_cell_backward"),
+        *("aten::_pdist_backward", "aten::multilabel_margin_loss_backward"),
+        "aten::multilabel_margin_loss_backward.grad_input",
+    )
+)
+
 #: Of the JSON form.
 FORMAT = 1
 
@@ -78,10 +88,11 @@ def _ended_by() -> str | None:
 def _lists(recorder: Recorder) -> dict[str, Any]:
     from mx_autopatch.softnpu.operators import where
 
-    operators = [
-        {"name": name, "count": count, "where": _where(name, recorder) or str(where(name))}
-        for name, count in recorder.operators().items()
-    ]
+    operators = []
+    for name, count in recorder.operators().items():
+        runs_on = "native" if name in _OF_ONE_PIECE else str(where(name))
+        runs_on = "refused" if name in recorder.refused else runs_on
+        operators.append({"name": name, "count": count, "where": runs_on})
     waits = [{"what": what, "count": n, **_place(at)} for (what, at), n in recorder.waits.items()]
     copies = [
         {"count": count, "bytes": size, "blocking": blocking, **_place(at)}
@@ -107,10 +118,6 @@ def _lists(recorder: Recorder) -> dict[str, Any]:
     for rows in lists.values():
         rows.sort(key=lambda row: -row["count"])
     return lists
-
-
-def _where(name: str, recorder: Recorder) -> str:
-    return "refused" if name in recorder.refused else ""
 
 
 def _errors(errors: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ _WAITS: dict[str, Wait] = {
     "aten::equal": _always("torch.equal"),
     "aten::nonzero": _always("nonzero"),
     "aten::nonzero.out": _always("nonzero"),
+    "aten::where": _always("nonzero"),  # that of one argument
     "aten::masked_select": _always("masked_select"),
     "aten::masked_select.out": _always("masked_select"),
     "aten::_unique": _always("unique"),
