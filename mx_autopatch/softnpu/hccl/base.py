@@ -101,14 +101,20 @@ class Collectives(dist.ProcessGroup):
         self._store = store
         # Of class Any, since torch's stubs know ProcessGroupGloo by its constructor only.
         self._gloo: Any = self._new_gloo("hccl")
+        # torch keeps the name of a group in its backends. None of ours is ever called there.
+        kind = dist.ProcessGroup.BackendType.CUSTOM
+        self._register_backend(torch.device("npu"), kind, self._gloo)
         self._on_cpu: dist.ProcessGroupGloo | None = None
         self._queue = Queue(f"hccl {options.group_id}")
         self._peers = Peers(self._gloo, self._names)
         self._gathered: list[dist.Work] | None = None
         self._number = 0
 
-    def _new_gloo(self, prefix: str) -> dist.ProcessGroupGloo:
-        store = PrefixStore(prefix, self._store)
+    def _new_gloo(self, name: str) -> dist.ProcessGroupGloo:
+        # A group that is made anew after destroy_process_group has the store and the name
+        # of its predecessor, whose peers Gloo would look for: so each is given a number.
+        number = self._store.add(f"{name} of rank {self.rank()}", 1)
+        store = PrefixStore(f"{name} {number}", self._store)
         return dist.ProcessGroupGloo(store, self.rank(), self.size(), self.options._timeout)
 
     # -- what a group is asked about itself --------------------------------------
