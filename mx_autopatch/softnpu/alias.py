@@ -7,16 +7,28 @@ the memory alive; it is for the duration of one operator.
 
 from __future__ import annotations
 
-import ctypes
+from ctypes import memmove
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _construct_storage_from_data_pointer as _storage_at
 
-__all__ = ["CPU", "adopt", "fresh", "npu", "on_device", "on_host", "owned_like"]
+__all__ = [
+    "CPU",
+    "adopt",
+    "all_on_device",
+    "all_on_host",
+    "npu",
+    "on_device",
+    "on_host",
+    "owned_like",
+]
 
 CPU = torch.device("cpu")
+
+# Past what others have put in the place of torch.empty_strided, as transfer_to_npu does.
+_empty_strided = torch._C._VariableFunctions.empty_strided
 
 _devices = [torch.device("npu", index) for index in range(64)]
 _empty: dict[torch.dtype, Tensor] = {}
@@ -41,7 +53,7 @@ def on_host(tensor: Tensor) -> Tensor:
     dtype = tensor.dtype
     seed = _empty.get(dtype)
     if seed is None:
-        seed = _empty[dtype] = torch.empty(0, dtype=dtype)
+        seed = _empty[dtype] = _empty_strided((0,), (1,), dtype=dtype, device=CPU)
     storage = tensor.untyped_storage()
     alias = seed.detach()
     alias.set_(
@@ -55,22 +67,40 @@ def on_host(tensor: Tensor) -> Tensor:
     return torch._neg_view(alias) if tensor.is_neg() else alias
 
 
-def fresh(like: Tensor, device: torch.device) -> Tensor:
-    """An npu tensor of the size, stride and dtype of a CPU tensor, not filled in."""
-    return torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device=device)
-
-
 def on_device(result: Tensor, device: torch.device) -> Tensor:
-    """A new tensor of the soft NPU with the content of a CPU tensor."""
+    """A new tensor of the soft NPU with the content, size and stride of a CPU tensor."""
     if result.layout != torch.strided:
         return result.to(device)
-    made = fresh(result, device)
-    if result.is_contiguous() and not result.is_conj() and not result.is_neg():
-        if result.numel():
-            ctypes.memmove(made.data_ptr(), result.data_ptr(), result.nbytes)
+    if result.is_conj() or result.is_neg():
+        result = result.resolve_conj().resolve_neg()
+    size, stride = result.size(), result.stride()
+    made = _empty_strided(size, stride, dtype=result.dtype, device=device)
+    if result.is_contiguous():
+        extent = result.nbytes
     else:
-        on_host(made).copy_(result)
+        extent = 1 + sum((n - 1) * step for n, step in zip(size, stride)) if made.numel() else 0
+        extent *= result.element_size()
+    if extent:
+        memmove(made.data_ptr(), result.data_ptr(), extent)
     return made
+
+
+def all_on_host(value: Any) -> Any:
+    """``on_host`` of the tensors in an argument, which may be a list, or no tensor."""
+    if isinstance(value, Tensor):
+        return on_host(value)
+    if isinstance(value, (list, tuple)):
+        return [all_on_host(item) for item in value]
+    return value
+
+
+def all_on_device(result: Any, device: torch.device) -> Any:
+    """``on_device`` of the tensors in a result, which may be a list or tuple, or no tensor."""
+    if isinstance(result, Tensor):
+        return on_device(result, device)
+    if isinstance(result, (list, tuple)):
+        return type(result)([all_on_device(item, device) for item in result])
+    return result
 
 
 def owned_like(out: Any) -> Any:
@@ -80,7 +110,7 @@ def owned_like(out: Any) -> Any:
     """
     if isinstance(out, (list, tuple)):
         return [owned_like(each) for each in out]
-    return torch.empty_strided(out.size(), out.stride(), dtype=out.dtype)
+    return _empty_strided(out.size(), out.stride(), dtype=out.dtype, device=CPU)
 
 
 def adopt(out: Any, host: Any) -> None:

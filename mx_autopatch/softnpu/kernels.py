@@ -15,21 +15,22 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from mx_autopatch.softnpu.alias import CPU, adopt, npu, on_device, on_host, owned_like
+from mx_autopatch.softnpu.alias import (
+    CPU,
+    adopt,
+    all_on_device,
+    all_on_host,
+    npu,
+    on_device,
+    on_host,
+    owned_like,
+)
+from mx_autopatch.softnpu.form import Form
 from mx_autopatch.softnpu.rng import drawing, drawn_from
 
-__all__ = ["Kernel", "computed", "decomposed", "device_of", "refused"]
+__all__ = ["Kernel", "computed", "decomposed", "refused"]
 
 Kernel = Callable[..., Any]
-
-#: Operators that take tensors of the CPU beside those of the device, on the hardware too.
-_MIXED = frozenset(
-    (
-        *("aten::index.Tensor", "aten::index.Tensor_out", "aten::_unsafe_index.Tensor"),
-        *("aten::_index_put_impl_", "aten::index_put", "aten::index_put_"),
-        *("aten::_unsafe_index_put", "aten::_pack_padded_sequence", "aten::_ctc_loss.Tensor"),
-    )
-)
 
 
 def computed(op: Any, by: Callable[..., Any] | None = None) -> Kernel:
@@ -38,7 +39,7 @@ def computed(op: Any, by: Callable[..., Any] | None = None) -> Kernel:
     Args:
         by: A function that does it, where the CPU has no kernel for the operator itself.
     """
-    form = _Form(op, by or op._op)
+    form = Form(op, by or op._op)
     if form.outs:
         return _into_outs(form)
     if form.device or form.draws:
@@ -80,158 +81,35 @@ def refused(name: str, why: str = "it runs on the hardware only") -> Kernel:
     return refusal
 
 
-def device_of(arguments: Sequence[Any]) -> torch.device | None:
-    """The device of the first npu tensor among the arguments, lists included."""
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            if argument.device.type == "npu":
-                return argument.device
-        elif isinstance(argument, (list, tuple)):
-            found = device_of(argument)
-            if found is not None:
-                return found
-    return None
-
-
-# ---- what a schema says --------------------------------------------------------------------
-
-
-class _Form:
-    """What the schema of an operator says about its arguments and results.
-
-    Attributes:
-        call: Computes the operator on CPU tensors.
-        tensors, lists: Positions of the arguments that are tensors, and lists of tensors.
-        written: Position and name of the arguments that are written to and are no outputs.
-        outs: Names of the ``out=`` arguments.
-        device, generator: Names of the arguments that are a device and a generator, if any.
-        draws: Whether it draws random numbers.
-    """
-
-    def __init__(self, op: Any, call: Callable[..., Any]) -> None:
-        schema = op._schema
-        arguments = list(schema.arguments)
-        kinds = [str(argument.type) for argument in arguments]
-        self.call = call
-        self.name = schema.name + (f".{schema.overload_name}" if schema.overload_name else "")
-        self.mixed = self.name in _MIXED
-        self.names = [argument.name for argument in arguments]
-        positional = [i for i, argument in enumerate(arguments) if not argument.kwarg_only]
-        self.tensors = [i for i in positional if kinds[i] in ("Tensor", "Optional[Tensor]")]
-        self.lists = [i for i in positional if "List[" in kinds[i] and "Tensor" in kinds[i]]
-        self.outs = [argument.name for argument in arguments if argument.is_out]
-        self.written = [
-            (i, argument.name)
-            for i, argument in enumerate(arguments)
-            if argument.is_write and not argument.is_out
-        ]
-        self.returned = [self._source(schema, result) for result in schema.returns]
-        self.device = self._named(kinds, "Device")
-        self.generator = self._named(kinds, "Generator")
-        self.draws = self.generator is not None or torch.Tag.nondeterministic_seeded in op.tags
-
-    def _named(self, kinds: list[str], kind: str) -> str | None:
-        return next((name for name, each in zip(self.names, kinds) if kind in each), None)
-
-    def _source(self, schema: Any, result: Any) -> int | None:
-        """The position of the argument that a result is, where it is one written to."""
-        if result.alias_info is None:
-            return None
-        for i, argument in enumerate(schema.arguments):
-            alias = argument.alias_info
-            if alias is not None and alias.before_set == result.alias_info.before_set:
-                return i
-        return None
-
-    def hosted(self, args: Sequence[Any]) -> tuple[list[Any], int]:
-        """The positional arguments with CPU tensors for npu tensors, and the device's index.
-
-        The index is -1 where there is no npu tensor.
-        """
-        values, index, count = list(args), -1, len(args)
-        for i in self.tensors:
-            if i >= count:
-                break
-            value = values[i]
-            if isinstance(value, Tensor):  # not None, nor a number that stands for a tensor
-                index = self.together(value, index, args)
-                values[i] = on_host(value)
-        for i in self.lists:
-            if i < count and values[i] is not None:
-                for value in values[i]:
-                    if value is not None:
-                        index = self.together(value, index, args)
-                values[i] = _hosted(values[i])
-        return values, index
-
-    def together(self, value: Tensor, index: int, args: Sequence[Any]) -> int:
-        """The index of the device so far, when ``value`` comes to arguments on ``index``.
-
-        Raises:
-            RuntimeError: They are apart: torch's own words, as on the hardware. A scalar of
-                the CPU may be anywhere.
-        """
-        where: int = value.get_device()
-        if where == index or self.mixed:
-            apart = where < 0 and not self.mixed and value.dim() > 0
-        elif where < 0:
-            apart = value.dim() > 0
-        else:
-            apart = index >= 0
-        if apart:
-            first = device_of(args)
-            raise RuntimeError(
-                "Expected all tensors to be on the same device, but found at least two devices, "
-                f"{value.device} and {first if where < 0 else npu(index)}! (in {self.name})"
-            )
-        return index if index >= 0 else where
-
-
-def _hosted(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return on_host(value)
-    if isinstance(value, (list, tuple)):
-        return [_hosted(item) for item in value]
-    return value
-
-
-def _hosted_named(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {name: _hosted(value) for name, value in kwargs.items()} if kwargs else kwargs
-
-
-def _on_device(result: Any, device: torch.device) -> Any:
-    if isinstance(result, Tensor):
-        return on_device(result, device)
-    if isinstance(result, (list, tuple)):
-        return type(result)(_on_device(item, device) for item in result)
-    return result
-
-
 # ---- the kinds of kernels ------------------------------------------------------------------
 
 
-def _functional(form: _Form) -> Kernel:
+def _functional(form: Form) -> Kernel:
     """For results that are all new."""
     call, hosted = form.call, form.hosted
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         values, index = hosted(args)
-        result = call(*values, **_hosted_named(kwargs)) if kwargs else call(*values)
+        if kwargs:
+            named = {name: all_on_host(value) for name, value in kwargs.items()}
+            result = call(*values, **named)
+        else:
+            result = call(*values)
         if isinstance(result, Tensor):
             return on_device(result, npu(index))
-        return _on_device(result, npu(index))
+        return all_on_device(result, npu(index))
 
     return kernel
 
 
-def _in_place(form: _Form) -> Kernel:
+def _in_place(form: Form) -> Kernel:
     """For operators that write into arguments, and return these, new results or nothing."""
     call, hosted = form.call, form.hosted
     returned = form.returned[0] if len(form.returned) == 1 else None
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         values, index = hosted(args)
-        named = _hosted_named(kwargs)
+        named = {name: all_on_host(value) for name, value in kwargs.items()}
         try:
             result = call(*values, **named)
         except RuntimeError as error:
@@ -245,12 +123,12 @@ def _in_place(form: _Form) -> Kernel:
     return kernel
 
 
-def _results(form: _Form, result: Any, args: Sequence[Any], index: int) -> Any:
+def _results(form: Form, result: Any, args: Sequence[Any], index: int) -> Any:
     if not form.returned:
         return None
     results = result if len(form.returned) > 1 else (result,)
     given = tuple(
-        args[source] if source is not None else _on_device(each, npu(index))
+        args[source] if source is not None else all_on_device(each, npu(index))
         for source, each in zip(form.returned, results)
     )
     return given if len(given) > 1 else given[0]
@@ -264,7 +142,7 @@ def _wants_memory(error: RuntimeError) -> bool:
     return "not resizable" in str(error)
 
 
-def _grown(form: _Form, args: Sequence[Any], values: list[Any], named: dict[str, Any]) -> Any:
+def _grown(form: Form, args: Sequence[Any], values: list[Any], named: dict[str, Any]) -> Any:
     """Compute on copies of what is written to, and let the npu tensors become like them."""
     for i, _ in form.written:
         values[i] = values[i].clone()
@@ -274,12 +152,12 @@ def _grown(form: _Form, args: Sequence[Any], values: list[Any], named: dict[str,
     return result
 
 
-def _created(form: _Form) -> Kernel:
+def _created(form: Form) -> Kernel:
     """For operators that are told a device, or draw random numbers."""
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         values, index = form.hosted(args)
-        named = _hosted_named(kwargs)
+        named = {name: all_on_host(value) for name, value in kwargs.items()}
         device = npu(index)
         if form.device is not None:
             if index < 0 or kwargs.get(form.device) is not None:
@@ -299,7 +177,7 @@ def _wanted(device: torch.device | None) -> torch.device:
     return npu(-1)
 
 
-def _drawn(form: _Form, device: torch.device, values: list[Any], named: dict[str, Any]) -> Any:
+def _drawn(form: Form, device: torch.device, values: list[Any], named: dict[str, Any]) -> Any:
     """What the CPU computes with the random numbers of ``device``."""
     if form.generator is not None:
         place = form.names.index(form.generator)
@@ -313,7 +191,7 @@ def _drawn(form: _Form, device: torch.device, values: list[Any], named: dict[str
     return form.call(*values, **named)
 
 
-def _into_outs(form: _Form) -> Kernel:
+def _into_outs(form: Form) -> Kernel:
     """For results that go into ``out=`` arguments."""
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
@@ -321,9 +199,9 @@ def _into_outs(form: _Form) -> Kernel:
         values, index = form.hosted(args)
         for out in outs.values():
             for each in out if isinstance(out, (list, tuple)) else (out,):
-                index = form.together(each, index, args)
+                index = form.index_with(each, index, args)
         device = npu(index)
-        named = _hosted_named(kwargs)
+        named = {name: all_on_host(value) for name, value in kwargs.items()}
         # Random numbers cannot be drawn twice, so these are not put to the trial.
         hosts = _targets(outs, args, values, owned_like if form.draws else _writable)
         try:

@@ -51,7 +51,7 @@ KNOWN = (
                 *("linalg.ldl_solve", "linalg.lstsq", "linalg.lstsq.grad_oriented"),
                 *("linalg.lu_factor", "linalg.lu_factor_ex", "linalg.lu_solve", "linalg.solve"),
                 *("linalg.solve_ex", "linalg.solve_triangular", "linalg.tensorsolve", "lu_solve"),
-                *("ormqr"),
+                "ormqr",
             )
         ),
     ),

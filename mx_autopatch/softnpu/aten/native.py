@@ -7,6 +7,7 @@ __all__ = ["NATIVE"]
 NATIVE = frozenset(
     (
         # memory
+        "aten::new_empty_strided",
         *("aten::empty.memory_format", "aten::empty_strided", "aten::resize_", "aten::is_pinned"),
         *("aten::_pin_memory", "aten::record_stream"),
         # another look at the same memory
