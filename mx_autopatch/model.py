@@ -347,10 +347,15 @@ class Call(Edit):
     For what no other edit can say. What it assigned to the module, to the module's
     classes and to its registries is found by comparing before and after, and is
     taken back on revert. It may return a string, which becomes the outcome's reason,
-    or a function that takes back what it changed elsewhere.
+    a function that takes back what it changed elsewhere, or the two as a pair. Of a
+    reason of several lines the summary shows the first.
+
+    With ``copies`` false, what other modules had copied of the objects that it replaced
+    stays as it is.
     """
 
     function: Any = None
+    copies: bool = True
 
     def __post_init__(self) -> None:
         check_module(self.target, "Call: module")
@@ -364,9 +369,9 @@ class Before(Edit):
 
     For what must be there first, such as a library that the module links. It is called
     with the module still empty, and each time it executes; for a module that was loaded
-    before us it is too late, and the outcome is UNMET. It may return a string, which becomes the
-    outcome's reason, or a function, called when the module has executed or has failed
-    to, that takes back what was meant for that time alone.
+    before us it is too late, and the outcome is UNMET. It may return a string, which
+    becomes the outcome's reason, a function, called when the module has executed or has
+    failed to, that takes back what was meant for that time alone, or the two as a pair.
     """
 
     function: Any = None

@@ -147,6 +147,13 @@ class Workbench:
         return do
 
 
+def reason_and_end(result: Any) -> tuple[str, Callable[[], Any] | None]:
+    """What the function of a Call or a Before has returned: a reason, an end, or a pair."""
+    parts = result if isinstance(result, tuple) else (result,)
+    said = next((part for part in parts if isinstance(part, str)), "")
+    return said, next((part for part in parts if callable(part)), None)
+
+
 def _plan_replace(bench: Workbench, edit: Replace) -> Plan:
     site, current = find_site(edit.target, bench.context.module)
     bench.fresh(site)
@@ -217,17 +224,16 @@ def _plan_call(bench: Workbench, edit: Call) -> Plan:
             restore(changes_since(before))
             raise
         changes = changes_since(before)
-        note = ", ".join(site.name for site, _, _ in changes)
-        if isinstance(result, str):
-            note = result
-        pairs = [(was, is_) for site, was, is_ in changes if site.is_attribute]
+        said, end = reason_and_end(result)
+        note = said or ", ".join(site.name for site, _, _ in changes)
+        pairs = [(was, is_) for site, was, is_ in changes if site.is_attribute and edit.copies]
         home = edit.trigger
         moves = [Move(was, is_, late.belongs_to(was, home)) for was, is_ in pairs]
 
         def undo() -> list[Move]:
             restore(changes)
-            if callable(result):
-                result()
+            if end is not None:
+                end()
             return [Move(is_, was, _is_private(is_, bench.patch)) for was, is_ in pairs]
 
         module = bench.context.module

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable
 
 from mx_autopatch.engine import during, late, plugins
-from mx_autopatch.engine.apply import Conflict, Done, Plan, Workbench
+from mx_autopatch.engine.apply import Conflict, Done, Plan, Workbench, reason_and_end
 from mx_autopatch.engine.binding import Bindings
 from mx_autopatch.engine.loader import hook
 from mx_autopatch.engine.requires import Requirements
@@ -128,9 +128,7 @@ class Workshop:
                 end, reason = self._show(edit, context)
             else:
                 assert isinstance(edit, Before)
-                result = edit.function(context)
-                end = result if callable(result) else None
-                reason = result if isinstance(result, str) else ""
+                reason, end = reason_and_end(edit.function(context))
         except NotNeeded as error:
             self.record(patch, number, Status.UNMET, str(error))
         except LookupError as error:

@@ -103,7 +103,7 @@ def describe(outcome: Outcome) -> str:
     """One outcome in one line."""
     text = f"{outcome.patch}: {outcome.kind} {outcome.target}: {outcome.status}"
     if outcome.reason:
-        text += f": {outcome.reason}"
+        text += f": {_lines(outcome.reason, False)}"
     if outcome.unreachable:
         text += f" (still unpatched: {'; '.join(outcome.unreachable)})"
     return text
@@ -115,12 +115,17 @@ def _changes(outcomes: list[Outcome], detail: bool) -> str:
     texts = [
         f"{outcome.kind} {outcome.target}"
         + (f" in {outcome.trigger}" if outcome.kind == "during" else "")
-        + (f" ({outcome.reason})" if outcome.reason else "")
+        + (f" ({_lines(outcome.reason, detail)})" if outcome.reason else "")
         for outcome in done
     ]
     if len(texts) > 3 and not detail:
         return f"{len(texts)} edits in {', '.join(dict.fromkeys(o.trigger for o in done))}"
     return ", ".join(texts)
+
+
+def _lines(reason: str, detail: bool) -> str:
+    """A reason of several lines: the first, or with ``detail`` all."""
+    return reason if detail else reason.partition("\n")[0]
 
 
 _LAUNCHERS = ("torch.distributed.run", "torch.distributed.launch", "torch.distributed.launcher")

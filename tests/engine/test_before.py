@@ -164,3 +164,12 @@ def test_it_wants_a_module_and_a_function() -> None:
         Before("lib", "text")
     with pytest.raises(ValueError, match="not a dotted module name"):
         Before("lib:attribute", print)
+
+
+def test_it_may_return_a_reason_and_an_end(log: list[str], write: Any, engine: Any) -> None:
+    write({"lib.py": SEEING})
+    both = ("got ready", lambda: log.append("end"))
+    report = engine(Patch("lib.before", (Before("lib", lambda context: both),)))
+    importlib.import_module("lib")
+    assert log == ["executed", "end"]
+    assert report().outcomes[0].reason == "got ready"

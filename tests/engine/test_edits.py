@@ -485,6 +485,38 @@ def test_call_may_return_its_own_undo_or_a_reason(lib: Any, engine: Any) -> None
     assert elsewhere == []
 
 
+def test_call_may_return_both_and_a_reason_of_several_lines(lib: Any, engine: Any) -> None:
+    elsewhere = [1]
+    report = engine(patch(Call("lib.core", lambda context: ("2 names\na, b", elsewhere.clear))))
+    lib()
+    (outcome,) = report()
+    assert outcome.reason == "2 names\na, b"
+    assert str(report()).endswith("APPLIED: 2 names")
+    assert report().summary()[1].endswith("call lib.core (2 names)")
+    assert report().summary(detail=True)[1].endswith("call lib.core (2 names\na, b)")
+    bootstrap.deactivate()
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_call_rebinds_copies_unless_told_not_to(
+    lib: Any, write: Any, engine: Any, copies: bool
+) -> None:
+    write({"user.py": "from lib.core import add\n"})
+    module, user = lib(), importlib.import_module("user")
+    original = module.add
+
+    def change(context: Any) -> None:
+        context.module.add = new_add
+
+    report = engine(patch(Call("lib.core", change, copies=copies)))
+    assert module.add is new_add
+    assert user.add is (new_add if copies else original)
+    assert report().outcomes[0].rebound == (("user:add",) if copies else ())
+    bootstrap.deactivate()
+    assert user.add is module.add is original
+
+
 # -- failures ----------------------------------------------------------------------
 
 
