@@ -55,11 +55,29 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("pkg_resources",),
         True,
     ),
+    "torch.autoload_guard": (
+        "mx_autopatch.patches.torch.autoload_guard",
+        ("torch",),
+        True,
+    ),
     "torch.soft_npu": (
         "mx_autopatch.patches.torch.soft_npu",
         (
             "torch",
             "torch_npu",
+        ),
+        True,
+    ),
+    "torch.transfer_to_npu": (
+        "mx_autopatch.patches.torch.transfer_to_npu",
+        (
+            "torch",
+            "torch_npu",
+            "torch._inductor.autotune_process",
+            "torch._inductor.compile_fx",
+            "torch._inductor.fx_passes.joint_graph",
+            "torch._inductor.fx_passes.post_grad",
+            "torch.utils.cpp_extension",
         ),
         True,
     ),
