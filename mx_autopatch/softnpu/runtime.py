@@ -18,7 +18,7 @@ from pathlib import Path
 from mx_autopatch.errors import SoftNpuError
 from mx_autopatch.softnpu.names import LIBRARIES, MAIN
 
-__all__ = ["as_installed", "is_loaded", "load"]
+__all__ = ["as_installed", "has_failed", "is_loaded", "load", "show"]
 
 #: How many devices to show, from 0 to 64; 1 where it is not set.
 DEVICES = "MX_AUTOPATCH_SOFT_DEVICES"
@@ -29,11 +29,26 @@ FORCE = "MX_AUTOPATCH_SOFT_FORCE"
 
 # Kept, since a library that nobody refers to is closed.
 _libraries: list[ctypes.CDLL] = []
+_failed = False
 
 
 def is_loaded() -> bool:
     """Whether this process has the stand-in for CANN."""
     return bool(_libraries)
+
+
+def has_failed() -> bool:
+    """Whether the stand-in was asked for in vain; asking again gives the same error."""
+    return _failed
+
+
+def show(devices: int) -> int:
+    """Have the loaded stand-in show so many devices from now on.
+
+    Returns:
+        How many it has shown so far.
+    """
+    return int(_libraries[0].soft_npu_show(devices))
 
 
 def load(devices: int | None = None) -> str:
@@ -50,15 +65,23 @@ def load(devices: int | None = None) -> str:
         SoftNpuError: torch-npu is missing or made for another torch, there is a real CANN,
             torch_npu is loaded already, or the stand-in cannot be compiled or loaded.
     """
-    if _libraries:
-        return f"stand-in for CANN at {_folder()}"
+    global _failed
+    if not _libraries:
+        _failed = True  # unless what follows raises nothing
+        _libraries.extend(_loaded(devices))
+        _failed = False
+    return f"stand-in for CANN at {_folder()}"
+
+
+def _loaded(devices: int | None) -> list[ctypes.CDLL]:
     if sys.platform != "linux":
         raise SoftNpuError(f"soft NPU: torch_npu is made for Linux, this is {sys.platform}")
     if devices is None:
         devices = _count(os.environ.get(DEVICES, ""))
     _check_memory(os.environ.get(MEMORY, ""))
     version = _checked_version()
-    if "torch_npu" in sys.modules:
+    # What links CANN; torch_npu itself is there when it is what imports torch.
+    if "torch_npu._C" in sys.modules:
         raise SoftNpuError("soft NPU: torch_npu is loaded already; start it with the interpreter")
     if os.environ.get(FORCE) != "1":
         _refuse_real_cann()
@@ -68,9 +91,7 @@ def load(devices: int | None = None) -> str:
     # Nothing is gained by a queue here, and an error is raised where it arises.
     os.environ.setdefault("TASK_QUEUE_ENABLE", "0")
     with _environment({DEVICES: str(devices)}):  # which cann.c reads as it is loaded
-        loaded = [_opened(folder / f"lib{name}.so") for name in (MAIN, *LIBRARIES)]
-    _libraries.extend(loaded)
-    return f"stand-in for CANN at {folder}"
+        return [_opened(folder / f"lib{name}.so") for name in (MAIN, *LIBRARIES)]
 
 
 def _opened(path: Path) -> ctypes.CDLL:

@@ -22,6 +22,8 @@ from mx_autopatch.model import Before, Call, Context, NotNeeded, Patch
 def _load(context: Context) -> str:
     from mx_autopatch.softnpu import runtime
 
+    if runtime.has_failed():  # and said so
+        raise NotNeeded("the stand-in for CANN could not be loaded")
     try:
         return runtime.load(0 if context.config.device == "contract" else None)
     except Exception as error:
@@ -29,6 +31,14 @@ def _load(context: Context) -> str:
         if sys.stderr is not None:
             sys.stderr.write(f"mx_autopatch: {error}\n")
         raise
+
+
+def _load_if_first(context: Context) -> str:
+    from mx_autopatch.softnpu import runtime
+
+    if runtime.is_loaded() or runtime.has_failed():
+        raise NotNeeded("tried before torch")
+    return _load(context)
 
 
 def _show_installed(context: Context) -> Callable[[], None]:
@@ -58,7 +68,9 @@ PATCHES = (
         name="torch.soft_npu",
         edits=(
             Before("torch", _load),
-            Before("torch", _show_installed),
+            # It may be torch_npu that imports torch.
+            Before("torch_npu", _load_if_first),
+            Before("torch_npu", _show_installed),
             Call("torch_npu", _install),
         ),
         requires=("device:rehearsed",),
