@@ -18,5 +18,7 @@ NATIVE = frozenset(
         *("npu_ciou", "npu_format_cast", "npu_format_cast.Tensor", "dropout_with_byte_mask"),
         *("npu_fused_attention_score", "npu_moe_token_unpermute"),
         "npu_moe_token_unpermute_with_routing_map",
+        # say that only their overload with out= is implemented
+        *("npu_apply_adam", "npu_apply_adam_w", "npu_bert_apply_adam"),
     )
 )

@@ -286,3 +286,11 @@ def npu_random_choice_with_mask(
     chosen = x.new_zeros((count, x.dim()), dtype=torch.int32)
     chosen[: len(order)] = places[order].int()
     return chosen, torch.arange(count, device=x.device) < len(order)
+
+
+@reference("npu_sim_exponential_")
+def npu_sim_exponential_(
+    input: Tensor, lambd: float = 1.0, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draws of the exponential distribution, in place."""
+    return input.exponential_(lambd, generator=generator)

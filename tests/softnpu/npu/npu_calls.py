@@ -78,3 +78,42 @@ def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
         atol=tolerance * max(largest, 1e-3),
         equal_nan=True,
     )
+
+
+def agrees(
+    name: str,
+    plain: Callable[..., Tensor],
+    inputs: list[Tensor],
+    *rest: Any,
+    tolerance: float = 1e-5,
+    backward: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """An operator's first result and gradients are those of ``plain`` in float64 on the CPU.
+
+    Gradients go through torch_npu's own autograd, which calls its backward operators.
+
+    Returns:
+        All results of the operator, on the CPU.
+    """
+    packet, _, overload = name.partition(".")
+    op = getattr(getattr(torch.ops.npu, packet), overload or "default")
+    leaves = [t.npu().requires_grad_(backward and t.is_floating_point()) for t in inputs]
+    results = op(*leaves, *moved(rest, "npu"), **{k: moved(v, "npu") for k, v in kwargs.items()})
+    first = results[0] if isinstance(results, (tuple, list)) else results
+    wide = [
+        t.double().requires_grad_(backward) if t.is_floating_point() else t.clone() for t in inputs
+    ]
+    expected = plain(*wide)
+    close(first.detach().cpu(), expected.detach(), tolerance)
+    if backward:
+        seed = torch.randn(expected.shape, dtype=torch.float64)
+        (expected * seed).sum().backward()
+        first.backward(seed.to(first.dtype).npu())
+        for leaf, other in zip(leaves, wide):
+            if other.is_floating_point() and other.grad is not None:
+                assert leaf.grad is not None
+                assert leaf.grad.dtype == leaf.dtype
+                close(leaf.grad.cpu(), other.grad, tolerance)
+    call(name, *[t.detach() for t in inputs], *rest, **kwargs)  # against the Meta kernel
+    return moved(results, "cpu")
