@@ -113,11 +113,12 @@ aclError aclInit(const char *config) {
 
 const char *aclrtGetSocName(void) { return "Ascend910B1"; }
 
-/* Not of CANN: for runtime.py, which shows a device to a check on fake tensors alone. */
-int soft_npu_show(int count) {
-    int former = devices;
-    devices = count;
-    return former;
+/* Not of CANN: for runtime.py, where a check on fake tensors needs a device to name. */
+void soft_npu_show_one(void) {
+    if (!devices) {
+        devices = 1;
+        capacity = 0; /* nothing is computed on it, so nothing shall be kept on it */
+    }
 }
 
 aclError aclrtGetDeviceCount(uint32_t *count) {

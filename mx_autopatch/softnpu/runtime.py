@@ -18,7 +18,7 @@ from pathlib import Path
 from mx_autopatch.errors import SoftNpuError
 from mx_autopatch.softnpu.names import LIBRARIES, MAIN
 
-__all__ = ["as_installed", "has_failed", "is_loaded", "load", "show"]
+__all__ = ["as_installed", "has_failed", "is_loaded", "load", "show_one"]
 
 #: How many devices to show, from 0 to 64; 1 where it is not set.
 DEVICES = "MX_AUTOPATCH_SOFT_DEVICES"
@@ -42,13 +42,9 @@ def has_failed() -> bool:
     return _failed
 
 
-def show(devices: int) -> int:
-    """Have the loaded stand-in show so many devices from now on.
-
-    Returns:
-        How many it has shown so far.
-    """
-    return int(_libraries[0].soft_npu_show(devices))
+def show_one() -> None:
+    """Have a stand-in that was loaded without a device show one from now on, without memory."""
+    _libraries[0].soft_npu_show_one()
 
 
 def load(devices: int | None = None) -> str:
