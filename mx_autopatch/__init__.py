@@ -30,6 +30,7 @@ _HOME = {
     "TargetError": "errors",
     "Report": "engine.report",
     "activate": "bootstrap",
+    "check_contract": "softnpu.contract",
     "deactivate": "bootstrap",
     "patch_mmcv_version": "patches.mmcv.version_gate",
     "register": "bootstrap",

@@ -10,7 +10,7 @@ from torch._C import _dispatch_has_kernel_for_dispatch_key as _has_kernel
 
 from mx_autopatch.softnpu.install import native_operators
 
-__all__ = ["Where", "name_of", "overload", "where"]
+__all__ = ["Where", "has_meta", "name_of", "overload", "where"]
 
 
 class Where(str, enum.Enum):
@@ -62,6 +62,15 @@ def where(name: str) -> Where:
     if _has_kernel(name, "PrivateUse1"):
         return Where.NATIVE  # of another library, such as c10d
     return Where.CPU if _has_kernel(name, "CPU") else Where.NOTHING
+
+
+def has_meta(name: str) -> bool:
+    """Whether something says of what shape the results are, and looks at the arguments.
+
+    For all of its own operators torch has something, if not under the key ``Meta``.
+    """
+    keys = ("Meta", "CompositeImplicitAutograd", "CompositeExplicitAutograd")
+    return name.startswith("aten::") or any(_has_kernel(name, key) for key in keys)
 
 
 def _out_overload(name: str) -> str | None:

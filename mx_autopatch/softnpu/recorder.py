@@ -252,7 +252,9 @@ class _Mode(TorchDispatchMode):
         kernel = self._kernels.get(func)
         if kernel is None:
             name = name_of(func)
-            kernel = func if name in NATIVE else self._recorder.recorded(name, func)
+            # prim: a question about a tensor, such as its device
+            is_silent = name in NATIVE or func.namespace == "prim"
+            kernel = func if is_silent else self._recorder.recorded(name, func)
             self._kernels[func] = kernel
         kwargs = kwargs or {}
         if _on_npu(args) or _on_npu(kwargs.values()):
