@@ -48,7 +48,9 @@ class SoftWork(dist.Work):
             self._done.set()
             waiting, self._waiting = self._waiting, []
         for gate in waiting:
-            gate.set_result(None)
+            # What hangs on the future may wait for a collective behind this one (PowerSGD
+            # does), for which the queue's own thread has to be free.
+            threading.Thread(target=gate.set_result, args=(None,), daemon=True).start()
 
     def wait(self, timeout: timedelta = _NO_TIMEOUT) -> bool:
         """Wait for the result, and no longer than ``timeout`` if one is given.

@@ -374,6 +374,20 @@ def check_order_of_what_nobody_waits_for() -> None:
     same(tensor, torch.full((1000,), float(SIZE**5)))
 
 
+def check_a_callback_may_wait_for_a_collective() -> None:
+    tensors = [torch.ones(1000, device=NPU) for _ in range(4)]
+    works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
+    work = dist.all_reduce(torch.ones(1, device=NPU), async_op=True)  # not done so soon
+
+    def further(future: torch.futures.Future) -> torch.Tensor:
+        (tensor,) = future.value()
+        return dist.all_reduce(tensor, async_op=True).get_future().wait()[0]
+
+    same(work.get_future().then(further).wait(), torch.tensor([float(SIZE**2)]))
+    for work in works:
+        work.wait()
+
+
 def check_different_collectives_raise_on_all_ranks() -> None:
     tensor = mine(size=3 + (RANK == 0))
     with pytest.raises(dist.DistBackendError, match=r"rank 0: all_reduce\(SUM, \[4\]"):
