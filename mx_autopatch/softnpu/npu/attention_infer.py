@@ -228,8 +228,8 @@ def npu_fused_infer_attention_score(
 
     Returns:
         The result in the layout of the query, and, if ``softmax_lse_flag``, the logarithm
-        of the sum of exponentials, float32 ``(B, N, Sq, 1)``, of TND ``(T, N, 1)``; else a
-        single zero.
+        of the sum of exponentials, float32 ``(B, N, Sq, 1)``, of TND ``(T, N, 1)``; else an
+        empty tensor (a zero says the documentation, but torch_npu allocates nothing).
     """
     operator = "npu_fused_infer_attention_score"
     _plain(operator, dequant_scale1=dequant_scale1, quant_scale1=quant_scale1)
@@ -252,5 +252,5 @@ def npu_fused_infer_attention_score(
         *((pre_tokens, next_tokens), 0 if single else sparse_mode),
     )
     if not softmax_lse_flag:
-        return out, torch.zeros(1, device=query.device)
+        return out, torch.empty(0, device=query.device)
     return out, lse.squeeze(0).transpose(0, 1).contiguous() if input_layout == "TND" else lse
