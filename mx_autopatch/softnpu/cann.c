@@ -74,7 +74,13 @@ static aclError unsupported(const char *function) {
     return fail(NOT_SUPPORTED, "the soft NPU has no %s", function);
 }
 
-const char *aclGetRecentErrMsg(void) { return message; }
+/* It is told once: else torch_npu would put it below errors that came of something else. */
+const char *aclGetRecentErrMsg(void) {
+    static _Thread_local char told[sizeof message];
+    memcpy(told, message, sizeof message);
+    message[0] = '\0';
+    return told;
+}
 
 /* ---- devices ----------------------------------------------------------------------- */
 

@@ -28,6 +28,7 @@ static void memory(void) {
     assert(aclrtMemcpy(block, 1000, host, 100, 1) == OK && ((char *)block)[99] == 7);
     assert(aclrtMemcpyAsync(block, 99, host, 100, 1, NULL) == BAD_ARGUMENT);
     assert(strstr(aclGetRecentErrMsg(), "100 bytes into 99"));
+    assert(!*aclGetRecentErrMsg());
     assert(aclrtFreeHost(host) == OK && aclrtFree(block) == OK && aclrtFree(NULL) == OK);
     assert(aclrtMalloc(&block, SIZE_MAX, 0) == NO_MEMORY);
     assert(aclrtMalloc(&block, total + 1, 0) == NO_MEMORY);
