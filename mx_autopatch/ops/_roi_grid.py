@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ._bilinear import linear_taps
 
-__all__ = ["Axis", "bag_cost", "bags", "roi_axes", "split"]
+__all__ = ["Axis", "Shared", "bag_cost", "bags", "roi_axes", "split"]
 
 # Entries of bags built at a time (some 60 bytes each), which bounds the memory.
 _ENTRIES = 1 << 22
 _MAX_GRID = 1 << 24  # float32 counts no further
+
+
+class Shared(Protocol):
+    """Bins along one axis of which ``bags`` can be made."""
+
+    @property
+    def bins(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def shares(self) -> Tensor:
+        """Share (R, bins, size) of every pixel line in each bin."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ def bag_cost(y: Axis, x: Axis) -> Tensor:
     return y.bins * x.bins * y.lines() * x.lines() + shares
 
 
-def bags(image: Tensor, y: Axis, x: Axis) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def bags(image: Tensor, y: Shared, x: Shared) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The pixels that each bin averages.
 
     Args:
@@ -129,7 +143,7 @@ def bags(image: Tensor, y: Axis, x: Axis) -> tuple[Tensor, Tensor, Tensor, Tenso
     return bin, row[y_tap].add_(x_pixel[x_tap]), y_weight[y_tap].mul_(x_weight[x_tap]), count
 
 
-def _taps(axis: Axis) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _taps(axis: Shared) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """RoI, pixel line and weight of all taps; for each bin (R, bins) their number and first."""
     share = axis.shares()
     roi, bin, pixel = share.nonzero().unbind(1)  # sorted by RoI, then bin

@@ -13,9 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._bilinear import weighted_bags
+from ._bilinear import linear_taps, weighted_bags
 
-__all__ = ["Taps", "bilinear_taps", "sampled", "scattered", "with_zero_row"]
+__all__ = [
+    "Taps",
+    "bilinear_taps",
+    "border_taps",
+    "sampled",
+    "scattered",
+    "with_zero_row",
+]
 
 
 @dataclass(frozen=True)
@@ -84,19 +91,49 @@ def _two(
     return torch.stack((low, low + 1), -1), counts, weight, counts * weight.new_tensor((-1, 1))
 
 
-def sampled(rows: Tensor, row: Tensor, weight: Tensor, size: int = 4) -> Tensor:
-    """(N, C) weighted sums over each ``size`` entries; ``rows`` as ``with_zero_row`` has them."""
+def border_taps(y: Tensor, x: Tensor, height: int, width: int, first: Tensor) -> Taps:
+    """``bilinear_taps`` where up to one pixel outside counts as the border pixel.
+
+    That is how RoIs are sampled. ``first`` counts pixels, as in ``pixel_rows``.
+    """
+    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
+    y_line, y_weight = linear_taps(y, height)
+    x_line, x_weight = linear_taps(x, width)
+    row = (y_line * width + first[..., None])[..., :, None] + x_line[..., None, :]
+    row = row.flatten(-2).masked_fill_(~inside[..., None], -1)
+
+    def slope(coordinate: Tensor, size: int) -> Tensor:
+        free = inside & (coordinate >= 0) & (coordinate < size - 1)
+        return free[..., None] * coordinate.new_tensor((-1, 1))
+
+    return Taps(row, y_weight, x_weight, slope(y, height), slope(x, width))
+
+
+def sampled(rows: Tensor, row: Tensor, weight: Tensor, size: int | Tensor = 4) -> Tensor:
+    """(N, C) weighted sums over entries.
+
+    Args:
+        rows: as ``with_zero_row`` has them.
+        row, weight: of each entry; the row -1 is the row of zeros.
+        size: entries of each sum, or (N,) those of every sum on its own.
+    """
     row = row.flatten()
     row = torch.where(row < 0, rows.shape[0] - 1, row)
-    count = row.new_full((row.numel() // size,), size)
-    return weighted_bags(rows, row, weight.flatten().to(rows.dtype), count)
+    if isinstance(size, int):
+        size = row.new_full((row.numel() // size,), size)
+    return weighted_bags(rows, row, weight.flatten().to(rows.dtype), size)
 
 
-def scattered(grad: Tensor, row: Tensor, weight: Tensor, rows: int, size: int = 4) -> Tensor:
+def scattered(
+    grad: Tensor, row: Tensor, weight: Tensor, rows: int, size: int | Tensor = 4
+) -> Tensor:
     """The transpose of ``sampled``: from (N, C) to the ``rows`` rows, without the zero row."""
     row, order = row.flatten().sort(stable=True)
     # Rows of -1 are first now, and are a bag of their own.
     count = (row + 1).bincount(minlength=rows + 1)
-    bag = order.div(size, rounding_mode="floor")
+    if isinstance(size, int):
+        bag = order.div(size, rounding_mode="floor")
+    else:
+        bag = torch.arange(size.numel(), device=row.device).repeat_interleave(size)[order]
     weight = weight.flatten().to(grad.dtype)[order]
     return weighted_bags(grad, bag, weight, count)[1:]

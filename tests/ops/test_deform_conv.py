@@ -12,25 +12,13 @@ from operator_checks import (
     assert_rounded_once,
     assert_strides_do_not_matter,
     random,
+    sample,
 )
 from torch.library import opcheck
 
 from mx_autopatch.ops import deform_conv2d, modulated_deform_conv2d
 
 module = importlib.import_module("mx_autopatch.ops.deform_conv")
-
-
-def pixel(image, y, x):
-    inside = 0 <= y < image.shape[1] and 0 <= x < image.shape[2]
-    return image[:, y, x] if inside else image.new_zeros(image.shape[0])
-
-
-def sample(image, y, x):
-    """``image`` (C, H, W), zero outside, at a point of tensors y and x."""
-    y0, x0 = int(y.floor()), int(x.floor())
-    top = pixel(image, y0, x0) * (x0 + 1 - x) + pixel(image, y0, x0 + 1) * (x - x0)
-    bottom = pixel(image, y0 + 1, x0) * (x0 + 1 - x) + pixel(image, y0 + 1, x0 + 1) * (x - x0)
-    return top * (y0 + 1 - y) + bottom * (y - y0)
 
 
 def reference(input, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups):

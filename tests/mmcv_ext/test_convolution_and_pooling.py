@@ -1,0 +1,86 @@
+"""mmcv's own layers and functions on our operators, those without recorded data.
+
+What the operators compute is tested in tests/ops; here only whether arguments, results and
+gradients go through the extension's calling convention unharmed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+import mx_autopatch.ops as ours
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mmcv") is None, reason="mmcv is not installed"
+)
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+INPUT = random(2, 8, 12, 14)
+ROIS = torch.tensor(
+    [[0, 3.0, 2.0, 19.0, 15.0], [1, 6.5, 4.0, 26.0, 21.0], [1, -4.0, 0.0, 9.0, 9.0]]
+)
+TURNED = torch.cat((ROIS, torch.tensor([[0.3], [2.0], [-1.0]])), 1)
+OFFSET = random(3, 2, 3, 4, seed=1)
+
+# Function of mmcv.ops, function of ours, tensors, and which of them get a gradient.
+CASES = {
+    "roi_pool": (
+        lambda o, i, r: o.RoIPool((3, 4), 0.5)(i, r),
+        lambda i, r: ours.roi_pool(i, r, (3, 4), 0.5),
+        (INPUT, ROIS),
+        (0,),
+    ),
+    "prroi_pool": (
+        lambda o, i, r: o.PrRoIPool((3, 4), 0.5)(i, r),
+        lambda i, r: ours.prroi_pool(i, r, (3, 4), 0.5),
+        (INPUT, ROIS),
+        (0, 1),
+    ),
+    "deform_roi_pool": (
+        lambda o, i, r, d: o.deform_roi_pool(i, r, d, (3, 4), 0.5, 2, 0.2),
+        lambda i, r, d: ours.deform_roi_pool(i, r, d, (3, 4), 0.5, 2, 0.2),
+        (INPUT, ROIS, OFFSET),
+        (0, 2),
+    ),
+    "deform_roi_pool without offset": (
+        lambda o, i, r: o.DeformRoIPool((3, 4), 0.5)(i, r),
+        lambda i, r: ours.deform_roi_pool(i, r, None, (3, 4), 0.5),
+        (INPUT, ROIS),
+        (0,),
+    ),
+    "riroi_align_rotated": (
+        lambda o, i, r: o.RiRoIAlignRotated((3, 4), 0.5, 2, 4, True)(i, r),
+        lambda i, r: ours.riroi_align_rotated(i, r, (3, 4), 0.5, 2, 4, True),
+        (INPUT, TURNED),
+        (0,),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mmcv_gives_what_our_operator_gives(ops, case):
+    theirs, mine, tensors, wrt = CASES[case]
+    results = []
+    for f in (lambda *t: theirs(ops, *t), mine):
+        leaves = [t.clone().requires_grad_(i in wrt) for i, t in enumerate(tensors)]
+        output = f(*leaves)
+        cotangent = torch.arange(1.0, output.numel() + 1).cos().view(output.shape)
+        results.append((output, *torch.autograd.grad(output, [leaves[i] for i in wrt], cotangent)))
+    for got, want in zip(*results):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_modulated_deform_conv_in_half_precision(ops, bias):
+    layer = ops.ModulatedDeformConv2dPack(8, 6, 3, padding=1, deform_groups=2, bias=bias).half()
+    output = layer(INPUT.half())
+    output.sum().backward()
+    assert output.dtype == torch.float16
+    assert layer.weight.grad.abs().sum() > 0
