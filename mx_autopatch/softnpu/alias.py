@@ -32,6 +32,8 @@ _empty_strided = torch._C._VariableFunctions.empty_strided
 
 _devices = [torch.device("npu", index) for index in range(64)]
 _empty: dict[torch.dtype, Tensor] = {}
+_storages: dict[int, tuple[int, Any]] = {}
+_MANY = 4096
 
 
 def npu(index: int) -> torch.device:
@@ -41,6 +43,23 @@ def npu(index: int) -> torch.device:
 
         index = current_device()
     return _devices[index]
+
+
+def _host_storage(storage: torch.UntypedStorage) -> Any:
+    """The CPU storage on the memory of an npu storage.
+
+    The same one each time, since torch tells by it which tensors overlap. It holds an address
+    and a size, so that one kept longer than its memory does no harm.
+    """
+    address, size = storage.data_ptr(), storage.nbytes()
+    known = _storages.get(address)
+    if known is not None and known[0] == size:
+        return known[1]
+    if len(_storages) >= _MANY:
+        _storages.clear()
+    made = _storage_at(address, CPU, size)
+    _storages[address] = (size, made)
+    return made
 
 
 def on_host(tensor: Tensor) -> Tensor:
@@ -54,10 +73,9 @@ def on_host(tensor: Tensor) -> Tensor:
     seed = _empty.get(dtype)
     if seed is None:
         seed = _empty[dtype] = _empty_strided((0,), (1,), dtype=dtype, device=CPU)
-    storage = tensor.untyped_storage()
     alias = seed.detach()
     alias.set_(
-        _storage_at(storage.data_ptr(), CPU, storage.nbytes()),
+        _host_storage(tensor.untyped_storage()),
         tensor.storage_offset(),
         tensor.size(),
         tensor.stride(),

@@ -17,7 +17,7 @@ _MIXED = frozenset(
     (
         *("aten::index.Tensor", "aten::index.Tensor_out", "aten::_unsafe_index.Tensor"),
         *("aten::_index_put_impl_", "aten::index_put", "aten::index_put_"),
-        *("aten::_unsafe_index_put", "aten::_pack_padded_sequence", "aten::_ctc_loss.Tensor"),
+        *("aten::_unsafe_index_put", "aten::_ctc_loss.Tensor"),
         "npu::npu_fusion_attention_v3",  # its lengths
     )
 )

@@ -37,8 +37,8 @@ if __name__ == "__main__":
     install()
 
 import torch
-from parity_compare import Disagreement, compare, placed
-from parity_known import HOST_ARGUMENTS, KNOWN, UNINITIALISED
+from parity_compare import Disagreement, compare, names_device, placed
+from parity_known import HOST_ARGUMENTS, KNOWN, LOOSER, UNINITIALISED
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -117,6 +117,8 @@ def _run_dtype(
     for number, sample in enumerate(samples):
         if limit is not None and number >= limit:
             break
+        if not names_device((sample.input, sample.args, sample.kwargs)):
+            continue  # nothing would tell torch to use the soft NPU
         for variant, check in _variants(info, dtype, number, with_grad):
             recorder.draws = 0
             tally.checks[variant] += 1
@@ -175,7 +177,7 @@ def both(
 def _agree(pair: tuple[Any, Any] | None, info: Any, recorder: Any) -> None:
     if pair is not None:
         values = info.name not in UNINITIALISED and recorder.draws <= 1
-        compare(*pair, values=values)
+        compare(*pair, values=values, factor=LOOSER.get(info.name, 1))
 
 
 def _short(value: Any) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-__all__ = ["Disagreement", "compare", "placed"]
+__all__ = ["Disagreement", "compare", "names_device", "placed"]
 
 #: Relative and absolute; for what vectorised loops add up in another order.
 _TOLERANCE = {
@@ -39,11 +39,18 @@ def placed(sample: Any, device: torch.device) -> Any:
             if id(value) not in tensors:
                 tensors[id(value)] = _moved(value, device, memories)
             return tensors[id(value)]
-        if isinstance(value, torch.device) or (isinstance(value, str) and value == "cpu"):
-            return device
-        return value
+        return device if _is_device(value) else value
 
     return tree_map(moved, sample)
+
+
+def names_device(sample: Any) -> bool:
+    """Whether ``placed`` has anything to put on the device."""
+    return any(isinstance(x, Tensor) or _is_device(x) for x in tree_flatten(sample)[0])
+
+
+def _is_device(value: Any) -> bool:
+    return isinstance(value, torch.device) or (isinstance(value, str) and value == "cpu")
 
 
 def _moved(
@@ -65,11 +72,12 @@ def _moved(
     return result.detach().requires_grad_(value.requires_grad)
 
 
-def compare(host: Any, ours: Any, values: bool = True) -> None:
+def compare(host: Any, ours: Any, values: bool = True, factor: float = 1) -> None:
     """Raise Disagreement unless ``ours``, of the soft NPU, is what ``host`` is.
 
     Args:
         values: False: only type, dtype, shape and stride, for what is random or not set.
+        factor: By what the tolerance is larger than for identical kernels.
     """
     (left, shape), (right, other) = tree_flatten(host), tree_flatten(ours)
     if shape != other:
@@ -77,7 +85,7 @@ def compare(host: Any, ours: Any, values: bool = True) -> None:
     for i, (one, two) in enumerate(zip(left, right)):
         where = f"result {i}: " if len(left) > 1 else ""
         if isinstance(one, Tensor) and isinstance(two, Tensor):
-            problem = _difference(one, two, values)
+            problem = _difference(one, two, values, factor)
         elif isinstance(one, torch.device):
             problem = None
         elif type(one) is not type(two):
@@ -90,7 +98,7 @@ def compare(host: Any, ours: Any, values: bool = True) -> None:
             raise Disagreement(where + problem)
 
 
-def _difference(host: Tensor, ours: Tensor, values: bool) -> str | None:
+def _difference(host: Tensor, ours: Tensor, values: bool, factor: float) -> str | None:
     if ours.device.type != "npu" and host.layout == torch.strided:
         return f"is on {ours.device}"
     for what in ("dtype", "layout", "shape", "requires_grad"):
@@ -103,7 +111,7 @@ def _difference(host: Tensor, ours: Tensor, values: bool) -> str | None:
             return "is a conjugate or negative view, or is not one, unlike on the CPU"
     if not values:
         return None
-    tolerance = _TOLERANCE.get(host.dtype, 0.0)
+    tolerance = factor * _TOLERANCE.get(host.dtype, 0.0)
     try:
         torch.testing.assert_close(
             ours.detach().cpu(), host.detach(), rtol=tolerance, atol=tolerance, equal_nan=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["HOST_ARGUMENTS", "KNOWN", "UNINITIALISED"]
+__all__ = ["HOST_ARGUMENTS", "KNOWN", "LOOSER", "UNINITIALISED"]
 
 #: Operators whose result nobody has written to.
 UNINITIALISED = frozenset(
@@ -13,6 +13,13 @@ UNINITIALISED = frozenset(
 
 #: Operators whose arguments after the first torch wants on the CPU, whatever the device.
 HOST_ARGUMENTS = frozenset(("tensor_split",))
+
+#: Operators that torch composes otherwise on the CPU, where it has one kernel for the whole;
+#: and by what factor the tolerance is larger for the other roundings.
+LOOSER = {
+    "nn.functional.scaled_dot_product_attention": 5,
+    "nn.functional.linear_cross_entropy": 5,
+}
 
 
 class Known(NamedTuple):
@@ -72,6 +79,12 @@ KNOWN = (
         "Tensor-likes are not",
         "the CPU fills an output that is not contiguous as if it were: its results are wrong",
         frozenset(("narrow_copy",)),
+    ),
+    Known(
+        ("backward",),
+        "stride ",
+        "torch has a kernel of its own for the CPU, whose gradients lie in memory otherwise",
+        frozenset(("nn.functional.scaled_dot_product_attention",)),
     ),
     Known(
         ("in place",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mx_autopatch.softnpu.aten import copies, normalisation, products, recurrent
+from mx_autopatch.softnpu.aten import copies, normalisation, products, recurrent, sequences
 from mx_autopatch.softnpu.aten.native import NATIVE
 from mx_autopatch.softnpu.kernels import refused
 
@@ -17,6 +17,7 @@ _REFUSED = {
 #: Name to a kernel: it is called with the tensors of the device.
 SPECIAL = {
     **copies.KERNELS,
+    **sequences.KERNELS,
     **{name: refused(name, why) for name, why in _REFUSED.items()},
 }
 

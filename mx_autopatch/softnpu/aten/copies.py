@@ -20,14 +20,9 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     return self
 
 
-def _copy_from(self: Tensor, dst: Tensor, non_blocking: bool = False) -> Tensor:
-    on_host(dst).copy_(on_host(self))
-    return dst
-
-
 def _copy_from_and_resize(self: Tensor, dst: Tensor) -> Tensor:
     dst.resize_(self.size())
-    return _copy_from(self, dst)
+    return copy_(dst, self)
 
 
 # Past what others have put in the place of torch's functions, as transfer_to_npu does.
@@ -129,7 +124,6 @@ def zeros(
 
 KERNELS = {
     "aten::copy_": copy_,
-    "aten::_copy_from": _copy_from,
     "aten::_copy_from_and_resize": _copy_from_and_resize,
     "aten::clone": clone,
     "aten::empty_like": empty_like,
