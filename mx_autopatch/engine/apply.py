@@ -147,7 +147,7 @@ class Workbench:
         return do
 
 
-def reason_and_end(result: Any) -> tuple[str, Callable[[], Any] | None]:
+def reason_and_end(result: Any) -> tuple[str, Callable[[], None] | None]:
     """What the function of a Call or a Before has returned: a reason, an end, or a pair."""
     parts = result if isinstance(result, tuple) else (result,)
     said = next((part for part in parts if isinstance(part, str)), "")

@@ -120,6 +120,7 @@ class Workshop:
         self, patch: Patch, number: int, edit: Edit, module: ModuleType
     ) -> Callable[[], None] | None:
         """Carry out one edit before its module executes; returns what ends it, if anything."""
+        end: Callable[[], None] | None
         try:
             if why := self.unmet(patch):
                 raise NotNeeded(why)

@@ -7,6 +7,7 @@ lines that look at where something is.
 import io
 import json
 import os
+import tempfile
 import warnings
 
 import torch
@@ -195,6 +196,14 @@ def checkpoints():
     assert on_npu(loaded(), loaded(map_location={"cuda:0": "cuda:0"}))
     assert loaded(map_location="cpu").device.type == "cpu"
     assert loaded(map_location={"cuda:0": "cpu"}).device.type == "cpu"
+    with tempfile.TemporaryDirectory(prefix="of_cuda_") as folder:
+        path = os.path.join(folder, "cuda.pth")
+        torch.save({"weight": torch.ones(2)}, path)
+        assert on_npu(torch.load(path, "cuda")["weight"], torch.load(path, "cuda:0")["weight"])
+        assert torch.load(f=path, map_location="cpu")["weight"].device.type == "cpu"
+        numbers = os.path.join(folder, "numbers")
+        torch.ones(2).numpy().tofile(numbers)
+        assert torch.from_file(numbers, size=2).tolist() == [1, 1]
 
 
 @holds

@@ -10,7 +10,10 @@ How: once torch and torch_npu have executed, torch_npu.contrib.transfer_to_npu i
      - torch.jit.script stays, where transfer_to_npu makes it return its argument. What is
        wrapped (torch.zeros ...) keeps its place among TorchScript's builtins, or nothing
        that calls it would compile. A ``cuda`` inside a scripted function is not replaced.
-       With the option ``jit_script = false`` all is as transfer_to_npu leaves it;
+       With the option ``jit_script = false`` it is as transfer_to_npu leaves it;
+     - ``.cuda("cuda:0")``, ``.cuda(torch.device(...))``, ``.type("torch.cuda.FloatTensor")``
+       and DataParallel work as well, and torch.load("runs/cuda/last.pth") opens that file,
+       not runs/npu/last.pth;
      - its banners are not printed, and the warnings filters are as before;
      - the device is not initialised, so a forked process may use it: torch_npu keeps the
        settings until it is;
@@ -216,8 +219,25 @@ def _by_index(npu: Callable[..., Any]) -> Callable[..., Any]:
     return cuda
 
 
+def _but_the_first(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have ``cuda`` replaced in all arguments but the first, which is the path of a file."""
+    original: Any = getattr(function, "__wrapped__", function)
+    replaced = sys.modules[TRANSFER]._wrapper_cuda
+
+    @functools.wraps(original)
+    def with_file(*args: Any, **kwargs: Any) -> Any:
+        @functools.wraps(original)
+        def rest(*others: Any, **more: Any) -> Any:
+            return original(*args[:1], *others, **more)
+
+        return replaced(rest)(*args[1:], **kwargs)
+
+    return with_file
+
+
 def _complete(torch: Any) -> None:
-    """What scripts say as well and transfer_to_npu leaves at CUDA."""
+    """What scripts say as well and transfer_to_npu leaves at CUDA, or replaces too much in."""
+    torch.load, torch.from_file = _but_the_first(torch.load), _but_the_first(torch.from_file)
     for owner in (torch.Tensor, torch.nn.Module):
         owner.cuda = _by_index(owner.npu)
     of_tensor = torch.Tensor.type
@@ -230,7 +250,7 @@ def _complete(torch: Any) -> None:
 
     torch.Tensor.type = type
     # DataParallel has a copy of what transfer_to_npu replaces in torch._utils.
-    parallel = importlib.import_module("torch.nn.parallel.data_parallel")
+    parallel: Any = importlib.import_module("torch.nn.parallel.data_parallel")
     if hasattr(parallel, "_get_available_device_type"):
         parallel._get_available_device_type = torch._utils._get_available_device_type
 
