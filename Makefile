@@ -30,6 +30,11 @@ $(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.
 demo: $(VENV)/ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m mx_autopatch examples/train_detector.py
 
+# The same, and a script written for CUDA with two processes, on an NPU that is not there.
+demo-npu: .venv-npu/ready
+	rm -rf work_dirs/demo_npu
+	OMP_WAIT_POLICY=passive $(NPU)/python examples/demo_npu.py
+
 test: check npu lanes
 
 # Everything on one Python, with torch and the OpenMMLab packages.
