@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mx_autopatch.engine.binding import Site
+from mx_autopatch.engine.late import namespace_of
 from mx_autopatch.model import MISSING
 
 #: Site, what was there and what is; MISSING for nothing.
@@ -17,9 +18,10 @@ def snapshot(module: Any) -> Snapshot:
     """The module's names, and those of its classes and registries, as they are now."""
     places: Snapshot = [(module, True, dict(vars(module)))]
     for value in list(vars(module).values()):
-        if isinstance(value, type):
+        # Asking the value itself may run its code: torch.distributed.reduce_op warns.
+        if issubclass(type(value), type):
             places.append((value, True, dict(vars(value))))
-        entries = getattr(value, "__dict__", {}).get("_module_dict")
+        entries = namespace_of(value).get("_module_dict")
         if isinstance(entries, dict):
             places.append((entries, False, dict(entries)))
     return places

@@ -60,6 +60,19 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("torch",),
         True,
     ),
+    "torch.distributed_backend": (
+        "mx_autopatch.patches.torch.distributed_backend",
+        (
+            "torch.distributed.distributed_c10d",
+            "torch.distributed",
+        ),
+        True,
+    ),
+    "torch.local_rank": (
+        "mx_autopatch.patches.torch.local_rank",
+        ("torch.distributed.distributed_c10d",),
+        True,
+    ),
     "torch.soft_npu": (
         "mx_autopatch.patches.torch.soft_npu",
         (

@@ -470,6 +470,24 @@ def test_call_is_taken_back_by_comparison(lib: Any, engine: Any) -> None:
     assert [key for key in before if before[key] is not after[key]] == []
 
 
+def test_the_comparison_does_not_ask_the_values_themselves(write: Any, engine: Any) -> None:
+    """torch.distributed.reduce_op warns whenever an attribute of it is read."""
+    write(
+        {
+            "touchy.py": """
+            class Touchy:
+                def __getattribute__(self, name):
+                    raise RuntimeError(f"read {name}")
+
+            value = Touchy()
+            """
+        }
+    )
+    report = engine(Patch("t.p", (Call("touchy", lambda context: "done"),)))
+    importlib.import_module("touchy")
+    assert [(o.status, o.reason) for o in report()] == [(Status.APPLIED, "done")]
+
+
 def test_call_may_return_its_own_undo_or_a_reason(lib: Any, engine: Any) -> None:
     elsewhere: list[int] = []
 
