@@ -14,8 +14,8 @@ from torch._C import _dispatch_has_kernel_for_dispatch_key as _has_kernel
 from mx_autopatch.softnpu import hccl
 from mx_autopatch.softnpu.aten import FUNCTIONS, NATIVE, SPECIAL
 from mx_autopatch.softnpu.kernels import Kernel, computed, decomposed, refused
+from mx_autopatch.softnpu.npu import COMPOSITE, REFERENCES, kernel_for, why_refused
 from mx_autopatch.softnpu.npu import NATIVE as NPU_NATIVE
-from mx_autopatch.softnpu.npu import REFERENCES, kernel_for, why_refused
 
 __all__ = ["install", "installed_kernels", "native_operators"]
 
@@ -70,6 +70,8 @@ def install() -> str:
                 gone += 1
             else:
                 done += 1
+        for name in COMPOSITE:
+            _put(name, kernel_for(name, _overload(name)), "CompositeImplicitAutograd")
     hccl.register()
     return f"{done} operators computed on the CPU, {gone} refused"
 

@@ -26,8 +26,8 @@ from mx_autopatch.softnpu.npu import (  # noqa: F401  each files its references
     suppression,
     tensors,
 )
-from mx_autopatch.softnpu.npu.native import NATIVE
+from mx_autopatch.softnpu.npu.native import COMPOSITE, NATIVE
 from mx_autopatch.softnpu.npu.reference import REFERENCES, kernel_for
 from mx_autopatch.softnpu.npu.refusals import why_refused
 
-__all__ = ["NATIVE", "REFERENCES", "kernel_for", "why_refused"]
+__all__ = ["COMPOSITE", "NATIVE", "REFERENCES", "kernel_for", "why_refused"]

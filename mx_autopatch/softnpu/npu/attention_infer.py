@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
-
 import torch
 from torch import Tensor
 
 from mx_autopatch.softnpu.npu import scaled_dot_product as sdp
 from mx_autopatch.softnpu.npu.attention import FAR, Lengths
-from mx_autopatch.softnpu.npu.reference import reference, unsupported
+from mx_autopatch.softnpu.npu.reference import reference, unsupported, without
 
 __all__: list[str] = []
-
-
-def _plain(operator: str, **given: Any) -> None:
-    """Refuse what is given of the arguments that are not implemented."""
-    for name, value in given.items():
-        if value is not None and value is not False and value != 0:
-            _refuse(operator, name)
-
-
-def _refuse(operator: str, name: str) -> NoReturn:
-    unsupported(operator, f"argument {name}")
 
 
 def _spans(lengths: Lengths, batch: int, size: int) -> list[slice]:
@@ -127,8 +114,8 @@ def npu_prompt_flash_attention(
     one they do nothing.
     """
     operator = "npu_prompt_flash_attention"
-    _plain(operator, padding_mask=padding_mask, deq_scale1=deq_scale1, quant_scale1=quant_scale1)
-    _plain(operator, deq_scale2=deq_scale2, quant_scale2=quant_scale2, quant_offset2=quant_offset2)
+    without(operator, padding_mask=padding_mask, deq_scale1=deq_scale1, quant_scale1=quant_scale1)
+    without(operator, deq_scale2=deq_scale2, quant_scale2=quant_scale2, quant_offset2=quant_offset2)
     return _attend(
         *(operator, (query, key, value), input_layout, num_heads, num_key_value_heads),
         *(scale_value, atten_mask, pse_shift, actual_seq_lengths, actual_seq_lengths_kv),
@@ -169,11 +156,11 @@ def npu_incre_flash_attention(
 ) -> Tensor:
     """Attention of one new token for each sequence; the lengths are those of key and value."""
     operator = "npu_incre_flash_attention"
-    _plain(operator, padding_mask=padding_mask, antiquant_scale=antiquant_scale)
-    _plain(operator, antiquant_offset=antiquant_offset, block_table=block_table)
-    _plain(operator, dequant_scale1=dequant_scale1, quant_scale1=quant_scale1)
-    _plain(operator, dequant_scale2=dequant_scale2, quant_scale2=quant_scale2)
-    _plain(operator, quant_offset2=quant_offset2, kv_padding_size=kv_padding_size)
+    without(operator, padding_mask=padding_mask, antiquant_scale=antiquant_scale)
+    without(operator, antiquant_offset=antiquant_offset, block_table=block_table)
+    without(operator, dequant_scale1=dequant_scale1, quant_scale1=quant_scale1)
+    without(operator, dequant_scale2=dequant_scale2, quant_scale2=quant_scale2)
+    without(operator, quant_offset2=quant_offset2, kv_padding_size=kv_padding_size)
     return _attend(
         *(operator, (query, key, value), input_layout, num_heads, num_key_value_heads),
         *(scale_value, _row_mask(atten_mask), pse_shift, None, actual_seq_lengths),
@@ -232,18 +219,18 @@ def npu_fused_infer_attention_score(
         empty tensor (a zero says the documentation, but torch_npu allocates nothing).
     """
     operator = "npu_fused_infer_attention_score"
-    _plain(operator, dequant_scale1=dequant_scale1, quant_scale1=quant_scale1)
-    _plain(operator, dequant_scale2=dequant_scale2, quant_scale2=quant_scale2)
-    _plain(operator, quant_offset2=quant_offset2, antiquant_scale=antiquant_scale)
-    _plain(operator, antiquant_offset=antiquant_offset, block_table=block_table)
-    _plain(operator, key_antiquant_scale=key_antiquant_scale, kv_padding_size=kv_padding_size)
-    _plain(operator, key_antiquant_offset=key_antiquant_offset, query_rope=query_rope)
-    _plain(operator, value_antiquant_scale=value_antiquant_scale, key_rope=key_rope)
-    _plain(operator, value_antiquant_offset=value_antiquant_offset)
-    _plain(operator, query_padding_size=query_padding_size, key_shared_prefix=key_shared_prefix)
-    _plain(operator, value_shared_prefix=value_shared_prefix)
-    _plain(operator, actual_shared_prefix_len=actual_shared_prefix_len)
-    _plain(operator, key_rope_antiquant_scale=key_rope_antiquant_scale)
+    without(operator, dequant_scale1=dequant_scale1, quant_scale1=quant_scale1)
+    without(operator, dequant_scale2=dequant_scale2, quant_scale2=quant_scale2)
+    without(operator, quant_offset2=quant_offset2, antiquant_scale=antiquant_scale)
+    without(operator, antiquant_offset=antiquant_offset, block_table=block_table)
+    without(operator, key_antiquant_scale=key_antiquant_scale, kv_padding_size=kv_padding_size)
+    without(operator, key_antiquant_offset=key_antiquant_offset, query_rope=query_rope)
+    without(operator, value_antiquant_scale=value_antiquant_scale, key_rope=key_rope)
+    without(operator, value_antiquant_offset=value_antiquant_offset)
+    without(operator, query_padding_size=query_padding_size, key_shared_prefix=key_shared_prefix)
+    without(operator, value_shared_prefix=value_shared_prefix)
+    without(operator, actual_shared_prefix_len=actual_shared_prefix_len)
+    without(operator, key_rope_antiquant_scale=key_rope_antiquant_scale)
     single = query.size({"BNSD": 2}.get(input_layout, 1)) == 1 and input_layout != "TND"
     out, lse = _attend(
         *(operator, (query, key, value), input_layout, num_heads, num_key_value_heads),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mx_autopatch.softnpu.npu.casts import dtype_of
-from mx_autopatch.softnpu.npu.reference import reference, unsupported, widened
+from mx_autopatch.softnpu.npu.reference import reference, unsupported, widened, without
 
 __all__: list[str] = []
 
@@ -48,12 +47,6 @@ def _grouped(
     joined = torch.cat(results)
     missing = x[0].size(0) - joined.size(0) if len(x) == 1 else 0
     return [torch.nn.functional.pad(joined, (0, 0, 0, missing))]
-
-
-def _refuse(operator: str, **given: Any) -> None:
-    for name, value in given.items():
-        if value:
-            unsupported(operator, f"argument {name}")
 
 
 def _sizes(ends: Sequence[int], kind: int | None, operator: str) -> list[int]:
@@ -100,9 +93,9 @@ def npu_grouped_matmul(
         group_type: -1 for none, 0 for groups of rows.
     """
     operator = "npu_grouped_matmul"
-    _refuse(operator, scale=scale, offset=offset, antiquant_scale=antiquant_scale)
-    _refuse(operator, antiquant_offset=antiquant_offset, per_token_scale=per_token_scale)
-    _refuse(operator, activation_input=activation_input)
+    without(operator, scale=scale, offset=offset, antiquant_scale=antiquant_scale)
+    without(operator, antiquant_offset=antiquant_offset, per_token_scale=per_token_scale)
+    without(operator, activation_input=activation_input)
     sizes = None
     if group_list is not None:
         sizes = _sizes(group_list.tolist(), group_list_type, operator)
@@ -135,9 +128,9 @@ def npu_grouped_matmul_list(
 ) -> list[Tensor]:
     """As above, with the groups in a list."""
     operator = "npu_grouped_matmul"
-    _refuse(operator, scale=scale, offset=offset, antiquant_scale=antiquant_scale)
-    _refuse(operator, antiquant_offset=antiquant_offset, per_token_scale=per_token_scale)
-    _refuse(operator, activation_input=activation_input)
+    without(operator, scale=scale, offset=offset, antiquant_scale=antiquant_scale)
+    without(operator, antiquant_offset=antiquant_offset, per_token_scale=per_token_scale)
+    without(operator, activation_input=activation_input)
     sizes = None if group_list is None else _sizes(group_list, group_list_type, operator)
     return _grouped(
         *(operator, x, weight, bias, sizes, split_item or 0, group_type, act_type or 0),

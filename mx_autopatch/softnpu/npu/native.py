@@ -6,7 +6,11 @@ the soft NPU's.
 
 from __future__ import annotations
 
-__all__ = ["NATIVE"]
+__all__ = ["COMPOSITE", "NATIVE"]
+
+#: Operators without a tensor among their arguments, which torch_npu registers for every
+#: device, and whose code runs a kernel.
+COMPOSITE = ("npu::npu_dropout_gen_mask",)
 
 NATIVE = frozenset(
     f"npu::{name}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from mx_autopatch.softnpu.npu.casts import dtype_of
-from mx_autopatch.softnpu.npu.reference import reference, unsupported, widened
+from mx_autopatch.softnpu.npu.reference import reference, unsupported, widened, without
 
 __all__: list[str] = []
 
@@ -27,12 +25,6 @@ def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
     """To the nearest integer, halves to the even one, within the range of ``dtype``."""
     limits = torch.iinfo(dtype)
     return values.round().clamp(limits.min, limits.max).to(dtype)
-
-
-def _refuse(operator: str, **given: Any) -> None:
-    for name, value in given.items():
-        if value is not None and value is not False and value != 0:
-            unsupported(operator, f"argument {name}")
 
 
 def _along(vector: Tensor, input: Tensor, axis: int) -> Tensor:
@@ -98,7 +90,7 @@ def npu_dynamic_quant(
     dst_type_max: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """int8 of each row by its own scale, and the scales, float32 without the last dimension."""
-    _refuse("npu_dynamic_quant", group_index=group_index, dst_type_max=dst_type_max)
+    without("npu_dynamic_quant", group_index=group_index, dst_type_max=dst_type_max)
     if quant_mode != "pertoken" or dst_type not in (None, 1):
         unsupported("npu_dynamic_quant", f"quant_mode {quant_mode!r} or dst_type {dst_type}")
     values = input.float()
@@ -138,8 +130,8 @@ def npu_quant_matmul(
     operator = "npu_quant_matmul"
     if x1.dtype != torch.int8 or x2.dtype != torch.int8 or not scale.is_floating_point():
         unsupported(operator, f"x1 {x1.dtype}, x2 {x2.dtype}, scale {scale.dtype}")
-    _refuse(operator, group_sizes=group_sizes, y_scale=y_scale, scale_dtype=scale_dtype)
-    _refuse(operator, pertoken_scale_dtype=pertoken_scale_dtype)
+    without(operator, group_sizes=group_sizes, y_scale=y_scale, scale_dtype=scale_dtype)
+    without(operator, pertoken_scale_dtype=pertoken_scale_dtype)
     dtype = torch.int8 if output_dtype is None else dtype_of(output_dtype, operator)
     # Sums of products of int8 are whole, and exact in float64.
     total = x1.double() @ x2.double()
@@ -180,7 +172,7 @@ def npu_weight_quant_batchmatmul(
     operator = "npu_weight_quant_batchmatmul"
     if weight.dtype != torch.int8:
         unsupported(operator, f"a weight of {weight.dtype}")
-    _refuse(operator, quant_scale=quant_scale, quant_offset=quant_offset)
+    without(operator, quant_scale=quant_scale, quant_offset=quant_offset)
 
     def spread(vector: Tensor) -> Tensor:
         if antiquant_group_size:

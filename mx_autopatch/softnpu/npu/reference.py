@@ -32,6 +32,7 @@ __all__ = [
     "unsupported",
     "vjp",
     "widened",
+    "without",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -72,6 +73,13 @@ def reference(
 def unsupported(operator: str, what: str) -> NoReturn:
     """Refuse a use of an operator whose outcome is not documented, or not implemented."""
     raise SoftNpuError(f"npu::{operator}: {what} is not implemented on the soft NPU")
+
+
+def without(operator: str, **given: Any) -> None:
+    """Refuse what is given of arguments that are not implemented: anything but None and zero."""
+    for name, value in given.items():
+        if isinstance(value, Tensor) or value:
+            unsupported(operator, f"argument {name}")
 
 
 def widened(tensor: Tensor) -> Tensor:
@@ -161,7 +169,8 @@ def kernel_for(name: str, op: Any) -> Callable[..., Any]:
         if not draws({**dict(zip(names, args)), **kwargs}):
             return kernel(*args, **kwargs)
         tensors = [value for value in args if isinstance(value, Tensor)]
-        with drawing(tensors[0].device if tensors else npu(-1)):
+        device = tensors[0].device if tensors else torch.device(kwargs.get("device") or npu(-1))
+        with drawing(device):
             return kernel(*args, **kwargs)
 
     return random

@@ -111,7 +111,9 @@ def test_sparse_modes(mode: int) -> None:
         mask = torch.tensor([[not MODES[0](i, j) for j in range(T)] for i in range(S)])
     found = call(
         *("npu_fusion_attention", q, k, v, N, "BNSD"),
-        atten_mask=mask, scale=SCALE, sparse_mode=mode,
+        atten_mask=mask,
+        scale=SCALE,
+        sparse_mode=mode,
         **({"pre_tockens": 2, "next_tockens": 1} if mode in (0, 4) else {}),
         meta=False,
     )
@@ -123,7 +125,10 @@ def test_prefixes() -> None:
     mask = torch.zeros(3072, 2048, dtype=torch.bool)
     found = call(
         *("npu_fusion_attention", q, k, v, N, "BNSD"),
-        atten_mask=mask, scale=SCALE, sparse_mode=6, prefix=[3, 6],
+        atten_mask=mask,
+        scale=SCALE,
+        sparse_mode=6,
+        prefix=[3, 6],
         meta=False,
     )
     expected = plain(q, k, v, lambda b, i, j: j - i <= T - S or j < (3, 6)[b])
@@ -140,7 +145,8 @@ def test_a_row_without_anything_is_zero() -> None:
     q, k, v = tensors(rows=T, columns=S)  # rows before the first column of a triangle
     found = call(
         *("npu_fusion_attention", q, k, v, N, "BNSD"),
-        atten_mask=TRIANGLE, sparse_mode=3,
+        atten_mask=TRIANGLE,
+        sparse_mode=3,
         meta=False,
     )
     assert not found[0][:, :, : T - S].any()
@@ -280,8 +286,12 @@ def test_prompt_attention(layout: str) -> None:
     q, k, v = tensors(2)
     found = call(
         *("npu_prompt_flash_attention", *(into(t, layout) for t in (q, k, v))),
-        num_heads=N, num_key_value_heads=2, scale_value=SCALE,
-        input_layout=layout, actual_seq_lengths=[3, S], actual_seq_lengths_kv=[T, 4],
+        num_heads=N,
+        num_key_value_heads=2,
+        scale_value=SCALE,
+        input_layout=layout,
+        actual_seq_lengths=[3, S],
+        actual_seq_lengths_kv=[T, 4],
     )
     expected = plain(q, k, v, lambda b, i, j: j < (T, 4)[b])[0]
     expected[0, :, 3:] = 0
@@ -303,7 +313,10 @@ def test_incremental_attention() -> None:
     mask[:, 0] = False
     found = call(
         *("npu_incre_flash_attention", *(into(t, "BSH") for t in (q, k, v))),
-        num_heads=N, num_key_value_heads=2, scale_value=SCALE, atten_mask=mask,
+        num_heads=N,
+        num_key_value_heads=2,
+        scale_value=SCALE,
+        atten_mask=mask,
         actual_seq_lengths=[4, T],
     )
     expected = plain(q, k, v, lambda b, i, j: j < (4, T)[b] and not mask[b, j])[0]
