@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
@@ -26,7 +27,16 @@ _WHERE = {
 
 def show(found: Row, file: IO[str], top: int) -> None:
     """Print what ``Rehearsal.result`` found, at most ``top`` lines in each table."""
-    out = console(file)
+    if file.isatty():
+        _show(console(file), found, top)
+        return
+    plain = io.StringIO()
+    _show(console(plain), found, top)
+    # Tables are filled up with blanks.
+    file.writelines(f"{line.rstrip()}\n" for line in plain.getvalue().splitlines())
+
+
+def _show(out: Console, found: Row, top: int) -> None:
     _head(out, found)
     if found["recorded"]:
         _operators(out, found["operators"], top)
@@ -130,7 +140,7 @@ def _lines(out: Console, title: str, columns: Sequence[str], rows: Sequence[Row]
     # A loop that is the library's own has one caller for all of it.
     callers = {_short(row["called_from"]) for row in rows if row["called_from"] is not None}
     if len(callers) == 1:
-        out.print(f"all of it that is a library's comes from * {callers.pop()}", soft_wrap=True)
+        out.print(f"the libraries' lines all come from * {callers.pop()}", soft_wrap=True)
         callers = set()
     shown = table("count", *columns, "line, and what is written there")
     for row in rows[:top]:
@@ -150,6 +160,8 @@ def _where(row: Row, with_caller: bool) -> Text:
     if row["file"] is None:
         return text.append("no Python code")
     text.append(_short(row), "bold" if row["own"] else "")
+    if row["through"] is not None:
+        text.append(f"  through {_short(row['through'])}")
     if row["backward"]:
         text.append(" (in the backward pass that it starts)")
     if with_caller and row["called_from"] is not None:

@@ -30,13 +30,15 @@ class Origin(NamedTuple):
     line: Line | None
     #: The innermost line of the user's own code, if it is not ``line`` itself.
     called_from: Line | None
+    #: The innermost line of our patches and operators, if ``line`` called them.
+    through: Line | None
     #: Whether ``line`` is the user's own code.
     is_own: bool
-    #: Whether autograd called, in a thread of its own; the lines are then where the
-    #: backward pass was started.
-    in_backward: bool
     #: Whether a tensor was being printed.
     is_print: bool
+    #: Whether autograd called, in a thread of its own; the lines are then where the
+    #: backward pass was started.
+    in_backward: bool = False
 
 
 _SITES = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
@@ -53,6 +55,9 @@ class Places:
     def __init__(self, own: Iterable[str]) -> None:
         self._own = tuple(os.path.join(os.path.abspath(folder), "") for folder in own)
         self._ours = os.path.join(os.path.dirname(os.path.abspath(mx_autopatch.__file__)), "")
+        self._operating = tuple(
+            os.path.join(self._ours, folder, "") for folder in ("mmcv_ext", "ops", "patches")
+        )
         paths = sysconfig.get_paths()
         self._standard = tuple(
             os.path.join(os.path.realpath(paths[name]), "") for name in ("stdlib", "platstdlib")
@@ -70,7 +75,7 @@ class Places:
         return main._replace(in_backward=main.line is not None)
 
     def _walk(self, frame: FrameType | None) -> Origin:
-        line = None
+        line = through = None
         is_print = False
         while frame is not None:
             file = frame.f_code.co_filename
@@ -79,13 +84,16 @@ class Places:
                 is_print = True
             elif kind != "skip":
                 here = Line(file, frame.f_lineno, frame.f_code.co_name)
-                if kind == "own":
+                if kind == "ours":
+                    through = through or (here if line is None else None)
+                elif kind == "own":
                     if line is None:
-                        return Origin(here, None, True, False, is_print)
-                    return Origin(line, here, False, False, is_print)
-                line = line or here
+                        return Origin(here, None, through, True, is_print)
+                    return Origin(line, here, through, False, is_print)
+                else:
+                    line = line or here
             frame = frame.f_back
-        return Origin(line, None, False, False, is_print)
+        return Origin(line, None, through, False, is_print)
 
     def _kind(self, file: str) -> str:
         kind = self._kinds[file] = self._found_kind(file)
@@ -98,7 +106,7 @@ class Places:
         if real.endswith(os.path.join("torch", "_tensor_str.py")):
             return "printing"
         if real.startswith(self._ours):
-            return "skip"
+            return "ours" if real.startswith(self._operating) else "skip"
         for site in _SITES:
             _, found, below = real.rpartition(site)
             if found:

@@ -129,6 +129,7 @@ def _place(at: Origin) -> dict[str, Any]:
         **_line(at.line),
         "own": at.is_own,
         "called_from": _line(at.called_from) if at.called_from is not None else None,
+        "through": _line(at.through) if at.through is not None else None,
         "backward": at.in_backward,
     }
 

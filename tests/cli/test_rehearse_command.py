@@ -96,7 +96,8 @@ def test_a_real_npu_that_is_not_there(cli: Cli, monkeypatch: pytest.MonkeyPatch)
 
 def place(file: str, line: int, source: str = "x.item()", **more: Any) -> dict[str, Any]:
     named = {"file": file, "line": line, "function": "f", "source": source}
-    return {**named, "own": False, "called_from": None, "backward": False, **more}
+    where = {"own": False, "called_from": None, "through": None, "backward": False}
+    return {**named, **where, **more}
 
 
 def found(**more: Any) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def found(**more: Any) -> dict[str, Any]:
 def shown(top: int = 15, **more: Any) -> str:
     file = io.StringIO()
     rehearsed.show(found(**more), file, top)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+    return file.getvalue().rstrip("\n")
 
 
 def test_operators_with_what_needs_attention_first() -> None:
@@ -150,7 +151,7 @@ def test_lines_and_who_called_them() -> None:
     ]
     text = shown(waits=waits)
     assert "the host waits for the device: 5 times, by 2 lines (* is your own)" in text
-    assert "all of it that is a library's comes from * /p/train.py:7" in text
+    assert "the libraries' lines all come from * /p/train.py:7" in text
     assert "4      nonzero    mmdet/models/loss.py:3\n" in text
     assert "1      item     * /p/train.py:5\n" in text
     assert "m.nonzero()" in text

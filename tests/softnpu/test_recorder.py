@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch_npu
 
+from mx_autopatch import ops
 from mx_autopatch.errors import SoftNpuError
 from mx_autopatch.softnpu import recorder as recorder_module
 from mx_autopatch.softnpu.operators import Where, where
@@ -155,6 +156,16 @@ def test_a_library_line_and_the_user_line_that_led_to_it(run: Run, tmp_path: Pat
     assert at.called_from is not None
     assert (Path(at.called_from.file).name, at.called_from.line) == ("script.py", 2)
     assert at.called_from.function == "step"
+
+
+def test_lines_of_our_own_operators_are_named_beside_the_caller(run: Run) -> None:
+    recorder = run("nms(x.new_tensor([[0, 0, 4, 4.0]]), x.new_ones(1), 0.5, 0)\n", nms=ops.nms)
+    assert recorder.waits
+    for _, at in recorder.waits:
+        assert at.line is not None
+        assert (Path(at.line.file).name, at.line.line, at.is_own) == ("script.py", 1, True)
+        assert at.through is not None
+        assert Path(at.through.file).name == "nms.py"
 
 
 def test_a_printed_tensor_is_one_matter(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
