@@ -22,6 +22,14 @@ CASES = [
     *(f"nms_{i}" for i in range(4)),
     "nms_empty",
     "nms_score_max",
+    *("nms_match", "nms_rotated", "nms_quadri"),
+    *(f"soft_nms_{m}" for m in ("naive", "linear", "gaussian")),
+    *(
+        f"{kind}_{m}_{a}"
+        for kind in ("bbox_overlaps", "box_iou_rotated", "box_iou_quadri")
+        for m in ("iou", "iof")
+        for a in (0, 1)
+    ),
     "batched_nms",
     *(f"roi_align_{m}_{a}_{r}" for m in ("avg", "max") for a in (0, 1) for r in (0, 2)),
     *(f"deform_conv2d_{i}" for i in range(5)),
