@@ -79,7 +79,8 @@ def _head(out: Console, found: Row) -> None:
             soft_wrap=True,
         )
     if found["ended_by"]:
-        out.print(f"ended by {found['ended_by']}", style="bold red", soft_wrap=True)
+        first = found["ended_by"].partition("\n")[0]
+        out.print(f"ended by {first}", style="bold red", soft_wrap=True)
     if not found["recorded"]:
         out.print(_why_nothing(found), style="yellow", soft_wrap=True)
 
@@ -194,9 +195,12 @@ def _errors(out: Console, title: str, rows: Sequence[Row]) -> None:
         return
     out.print()
     out.print(title, style="bold red")
+    shown = table("count", "operator", "line, and what is written there")
     for row in rows:
-        text = row["message"].partition("\n")[0]
-        out.print(f"{row['count']}  {row['name']}: {text}", soft_wrap=True)
+        shown.add_row(str(row["count"]), row["name"], _where(row, True))
+    out.print(shown)
+    for message in dict.fromkeys(row["message"].partition("\n")[0] for row in rows):
+        out.print(message, soft_wrap=True)
 
 
 def _patches(out: Console, found: Row) -> None:

@@ -54,7 +54,7 @@ class Recorder:
             to the device.
         casts: ("float64 to float32", origin) -> how often.
         computed: ("float64", operator, origin) -> how often.
-        refused: operator -> [how often, message]: there is no kernel on the soft NPU.
+        refused: (operator, origin) -> [how often, message]: there is no kernel on the soft NPU.
         failed: the same of operators that raised anything else.
     """
 
@@ -63,8 +63,8 @@ class Recorder:
         self.copies: dict[Origin, list[int]] = {}
         self.casts: dict[tuple[str, Origin], int] = {}
         self.computed: dict[tuple[str, str, Origin], int] = {}
-        self.refused: dict[str, list[Any]] = {}
-        self.failed: dict[str, list[Any]] = {}
+        self.refused: dict[tuple[str, Origin], list[Any]] = {}
+        self.failed: dict[tuple[str, Origin], list[Any]] = {}
         self._places = Places(own)
         self._counts: list[dict[str, int]] = []
         self._thread = _Thread(self._counts)
@@ -198,8 +198,9 @@ class Recorder:
 
     def _note_error(self, name: str, error: Exception) -> None:
         into = self.refused if isinstance(error, SoftNpuError) else self.failed
+        origin = self._origin()
         with self._lock:
-            found = into.setdefault(name, [0, str(error)])
+            found = into.setdefault((name, origin), [0, str(error)])
             found[0] += 1
 
     def _add_wait(self, what: str) -> None:

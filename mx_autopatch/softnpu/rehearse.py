@@ -89,9 +89,10 @@ def _lists(recorder: Recorder) -> dict[str, Any]:
     from mx_autopatch.softnpu.operators import where
 
     operators = []
+    refused = {name for name, _ in recorder.refused}
     for name, count in recorder.operators().items():
         runs_on = "native" if name in _OF_ONE_PIECE else str(where(name))
-        runs_on = "refused" if name in recorder.refused else runs_on
+        runs_on = "refused" if name in refused else runs_on
         operators.append({"name": name, "count": count, "where": runs_on})
     waits = [{"what": what, "count": n, **_place(at)} for (what, at), n in recorder.waits.items()]
     copies = [
@@ -120,8 +121,11 @@ def _lists(recorder: Recorder) -> dict[str, Any]:
     return lists
 
 
-def _errors(errors: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    return [{"name": name, "count": n, "message": text} for name, (n, text) in errors.items()]
+def _errors(errors: Mapping[tuple[str, Origin], list[Any]]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "count": count, "message": message, **_place(at)}
+        for (name, at), (count, message) in errors.items()
+    ]
 
 
 def _place(at: Origin) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def test_the_rest_of_the_text() -> None:
              **place("a.py", 2, backward=True)},
         ],
         casts=[{"what": "float32 to float64", "count": 1, **place("a.py", 3)}],
-        refused=[{"name": "npu::x", "count": 1, "message": "no kernel\nmore"}],
+        refused=[{"name": "npu::x", "count": 1, "message": "no x\nmore", **place("a.py", 4)}],
         patches=[
             {"patch": "mmcv.ext", "target": "t", "status": "APPLIED", "reason": ""},
             {"patch": "mmcv.nms", "target": "m:f", "status": "MISSING", "reason": "gone"},
@@ -183,7 +183,8 @@ def test_the_rest_of_the_text() -> None:
         "a, b, c and 2 more",
         "a.py:2 (in the backward pass that it starts)",
         "float32 to float64",
-        "1  npu::x: no kernel\n",
+        "1      npu::x      a.py:4\n",
+        "\nno x\n",
         "patches applied, with their edits: mmcv.ext (1)",
         "mmcv.nms: m:f: MISSING: gone",
         "problem: plugin x: no",

@@ -317,8 +317,10 @@ def test_a_refused_operator(run: Run) -> None:
         pytest=pytest,
         SoftNpuError=SoftNpuError,
     )
-    count, message = recorder.refused[refused]
-    assert count == 2
+    (((name, at), (count, message)),) = recorder.refused.items()
+    assert (name, count) == (refused, 2)
+    assert at.line is not None
+    assert at.line.line == 3
     assert "npu_ifmr" in message
     assert recorder.failed == {}
 
@@ -329,7 +331,10 @@ def test_an_operator_that_fails_raises_as_it_does_unrecorded(run: Run) -> None:
             torch.mm(x, x.t().double())
         """
     recorder = run(source, pytest=pytest)
-    assert list(recorder.failed) == ["aten::mm"]
+    (((name, at), (count, _)),) = recorder.failed.items()
+    assert (name, count) == ("aten::mm", 1)
+    assert at.line is not None
+    assert at.line.line == 2
     assert recorder.refused == {}
 
 
