@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 __all__ = [
     "bezier_align_backward",
     "bezier_align_forward",
+    "border_align_backward",
+    "border_align_forward",
     "deform_roi_pool_backward",
     "deform_roi_pool_forward",
     "prroi_pool_backward",
@@ -244,3 +246,24 @@ def deform_roi_pool_backward(
     grads = deform_roi_pool_backward(grad_output, input, rois, offset, *options)
     for target, grad in zip((grad_input, grad_offset), grads):
         target.copy_(grad)
+
+
+def border_align_forward(
+    input: Tensor, boxes: Tensor, output: Tensor, argmax_idx: Tensor, pool_size: int
+) -> None:
+    """Fill in ``output`` and ``argmax_idx``."""
+    from mx_autopatch.ops.border_align import border_align_forward
+
+    results = border_align_forward(input, boxes, pool_size)
+    for target, result in zip((output, argmax_idx), results):
+        target.copy_(result)
+
+
+def border_align_backward(
+    grad_output: Tensor, boxes: Tensor, argmax_idx: Tensor, grad_input: Tensor, pool_size: int
+) -> None:
+    """Fill in ``grad_input``."""
+    from mx_autopatch.ops.border_align import border_align_backward
+
+    shape = tuple(grad_input.shape)
+    grad_input.copy_(border_align_backward(grad_output, boxes, argmax_idx, shape, pool_size))

@@ -14,12 +14,17 @@ what was expected and what was given.
 from __future__ import annotations
 
 from .bezier_align import bezier_align
+from .border_align import border_align
+from .carafe import carafe
+from .correlation import correlation
 from .deform_conv import deform_conv2d, modulated_deform_conv2d
 from .deform_roi_pool import deform_roi_pool
 from .focal_loss import sigmoid_focal_loss
+from .masked_conv import masked_col2im, masked_im2col
 from .ms_deform_attn import ms_deform_attn
 from .nms import nms
 from .prroi_pool import prroi_pool
+from .psa_mask import psa_mask
 from .riroi_align_rotated import riroi_align_rotated
 from .roi_align import roi_align
 from .roi_align_rotated import roi_align_rotated
@@ -27,12 +32,18 @@ from .roi_pool import roi_pool
 
 __all__ = [
     "bezier_align",
+    "border_align",
+    "carafe",
+    "correlation",
     "deform_conv2d",
     "deform_roi_pool",
+    "masked_col2im",
+    "masked_im2col",
     "modulated_deform_conv2d",
     "ms_deform_attn",
     "nms",
     "prroi_pool",
+    "psa_mask",
     "riroi_align_rotated",
     "roi_align",
     "roi_align_rotated",

@@ -61,6 +61,24 @@ CASES = {
         (INPUT, TURNED),
         (0,),
     ),
+    "carafe": (
+        lambda o, f, m: o.CARAFE(3, 2, 2)(f, m),
+        lambda f, m: ours.carafe(f, m, 3, 2, 2),
+        (INPUT, random(2, 18, 24, 28, seed=2)),
+        (0, 1),
+    ),
+    "correlation": (
+        lambda o, a, b: o.Correlation(3, 2, 2, 1, 1, 2)(a, b),
+        lambda a, b: ours.correlation(a, b, 3, 2, 2, 1, 1, 2),
+        (INPUT, random(2, 8, 12, 14, seed=3)),
+        (0, 1),
+    ),
+    "border_align": (
+        lambda o, i, b: o.BorderAlign(3)(i, b),
+        lambda i, b: ours.border_align(i, b, 3),
+        (INPUT, random(2, 5, 4, seed=4) * 4 + 6),
+        (0,),
+    ),
 }
 
 
@@ -84,3 +102,19 @@ def test_modulated_deform_conv_in_half_precision(ops, bias):
     output.sum().backward()
     assert output.dtype == torch.float16
     assert layer.weight.grad.abs().sum() > 0
+
+
+def test_naive_carafe(ops):
+    masks = random(2, 18, 24, 28, seed=2)
+    torch.testing.assert_close(
+        ops.CARAFENaive(3, 2, 2)(INPUT, masks), ours.carafe(INPUT, masks, 3, 2, 2)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:This overload of addmm is deprecated")
+def test_masked_convolution(ops):
+    layer = ops.MaskedConv2d(8, 5, 3, padding=1)
+    mask = random(1, 12, 14, seed=5) > 0
+    with torch.no_grad():
+        torch.testing.assert_close(layer(INPUT[:1], mask), layer(INPUT[:1]) * mask)
+        assert layer(INPUT[:1], mask & False).eq(0).all()

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mx_autopatch import mmcv_ext
+from mx_autopatch.mmcv_ext._missing import MissingOperator
 from mx_autopatch.mmcv_ext.names import NAMES, NAMES_2_2, RETIRED_NAMES
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
@@ -35,6 +36,7 @@ CASES = [
     *(f"deform_conv2d_{i}" for i in range(5)),
     *(f"roi_align_rotated_{i}" for i in (0, 1)),
     "bezier_align",
+    *(f"psa_mask_{t}" for t in ("collect", "distribute")),
     *(f"ms_deform_attn_{i}" for i in range(3)),
     *(f"modulated_deform_conv2d_{i}" for i in (0, 1, 2, 4)),
 ]
@@ -159,7 +161,7 @@ def test_hasattr_tells_the_truth(fresh, fresh_module):
 
 
 def test_an_operator_that_is_not_there_says_what_to_do():
-    operator = mmcv_ext.carafe_forward
+    operator = MissingOperator("carafe_forward")
     assert repr(operator) == "<operator mmcv._ext.carafe_forward, not available>"
     assert (operator.__module__, operator.__name__) == ("mmcv._ext", "carafe_forward")
     with pytest.raises(NotImplementedError, match=r"mmcv\._ext\.carafe_forward: .*compiled mmcv"):
