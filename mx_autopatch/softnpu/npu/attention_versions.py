@@ -238,7 +238,7 @@ def npu_fusion_attention_grad_v3(
     softmax_layout: str = "",
     sink: Tensor | None = None,
 ) -> tuple[Any, ...]:
-    """Gradients of query, key, value, pse and sink."""
+    """Gradients of query, key, value, pse and sink; empty for what there is not."""
     operator = "npu_fusion_attention_grad_v3"
     checked(operator, padding_mask, sink)
     settings = Settings(
@@ -248,4 +248,5 @@ def npu_fusion_attention_grad_v3(
     )
     states = [0 if state is None else int(state) for state in (seed, offset)]
     found = backward(query, key, value, pse, dy, settings, *states)
-    return (*found, torch.empty(0, device=query.device))
+    nothing = torch.empty(0, dtype=query.dtype, device=query.device)
+    return (*found[:3], nothing if pse is None else found[3], nothing.float())
