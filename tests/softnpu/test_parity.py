@@ -9,7 +9,6 @@ import pytest
 import torch
 from parity_compare import Disagreement, compare, placed
 from parity_known import KNOWN
-from torch.testing._internal.common_methods_invocations import op_db
 
 #: Another part of the operators from time to time: a number that is changed by hand.
 SEED = 20261124
@@ -24,14 +23,14 @@ def _one_thread():
 
 
 def test_a_part_of_torchs_operators_agrees_with_the_cpu():
-    tally = parity.run(random.Random(SEED).sample(op_db, 60), limit=1)
+    tally = parity.run(random.Random(SEED).sample(parity.operators(), 60), limit=1)
     assert sum(tally.checks.values()) > 500
     assert len(tally.overloads) > 60
     assert [str(each) for each in parity.unexplained(tally.failures)] == []
 
 
 def test_known_differences_are_of_operators_that_there_are():
-    names = {parity.full_name(info) for info in op_db}
+    names = {parity.full_name(info) for info in parity.operators()}
     assert {name for known in KNOWN for name in known.operators} <= names
 
 
