@@ -241,3 +241,76 @@ def npu_fused_infer_attention_score(
     if not softmax_lse_flag:
         return out, torch.empty(0, device=query.device)
     return out, lse.squeeze(0).transpose(0, 1).contiguous() if input_layout == "TND" else lse
+
+
+@reference("npu_fused_infer_attention_score_v2")
+def npu_fused_infer_attention_score_v2(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    query_rope: Tensor | None = None,
+    key_rope: Tensor | None = None,
+    pse_shift: Tensor | None = None,
+    atten_mask: Tensor | None = None,
+    actual_seq_qlen: Lengths = None,
+    actual_seq_kvlen: Lengths = None,
+    block_table: Tensor | None = None,
+    dequant_scale_query: Tensor | None = None,
+    dequant_scale_key: Tensor | None = None,
+    dequant_offset_key: Tensor | None = None,
+    dequant_scale_value: Tensor | None = None,
+    dequant_offset_value: Tensor | None = None,
+    dequant_scale_key_rope: Tensor | None = None,
+    quant_scale_out: Tensor | None = None,
+    quant_offset_out: Tensor | None = None,
+    quant_scale_p: Tensor | None = None,
+    learnable_sink: Tensor | None = None,
+    num_query_heads: int = 1,
+    num_key_value_heads: int = 0,
+    softmax_scale: float = 1.0,
+    pre_tokens: int = FAR,
+    next_tokens: int = FAR,
+    input_layout: str = "BSH",
+    sparse_mode: int = 0,
+    block_size: int = 0,
+    query_quant_mode: int = 0,
+    key_quant_mode: int = 0,
+    value_quant_mode: int = 0,
+    inner_precise: int = 0,
+    return_softmax_lse: bool = False,
+    query_dtype: int | None = None,
+    key_dtype: int | None = None,
+    value_dtype: int | None = None,
+    query_rope_dtype: int | None = None,
+    key_rope_dtype: int | None = None,
+    key_shared_prefix_dtype: int | None = None,
+    value_shared_prefix_dtype: int | None = None,
+    dequant_scale_query_dtype: int | None = None,
+    dequant_scale_key_dtype: int | None = None,
+    dequant_scale_value_dtype: int | None = None,
+    dequant_scale_key_rope_dtype: int | None = None,
+    out_dtype: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As the first version, under other names."""
+    operator = "npu_fused_infer_attention_score_v2"
+    without(operator, block_table=block_table, learnable_sink=learnable_sink)
+    without(operator, dequant_scale_query=dequant_scale_query, out_dtype=out_dtype)
+    without(operator, dequant_scale_key=dequant_scale_key, quant_scale_out=quant_scale_out)
+    without(operator, dequant_scale_value=dequant_scale_value, quant_scale_p=quant_scale_p)
+    without(operator, query_rope=query_rope, key_rope=key_rope)
+    return npu_fused_infer_attention_score(
+        *(query, key, value),
+        pse_shift=pse_shift,
+        atten_mask=atten_mask,
+        actual_seq_lengths=actual_seq_qlen,
+        actual_seq_lengths_kv=actual_seq_kvlen,
+        num_heads=num_query_heads,
+        scale=softmax_scale,
+        pre_tokens=pre_tokens,
+        next_tokens=next_tokens,
+        input_layout=input_layout,
+        num_key_value_heads=num_key_value_heads,
+        sparse_mode=sparse_mode,
+        softmax_lse_flag=return_softmax_lse,
+    )

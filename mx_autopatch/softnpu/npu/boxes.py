@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mx_autopatch.softnpu.npu.reference import narrowed, reference, unsupported, vjp, widened
 
-__all__ = ["EPS", "overlap"]
+__all__ = ["overlap"]
 
-#: What the hardware adds to the sides of boxes, so that no area is zero.
-EPS = 0.01
+#: What ``npu_iou`` adds to the sides of boxes, so that no area is zero.
+_EPS = 0.01
 
 
 def overlap(boxes: Tensor, others: Tensor, eps: float, foreground: bool = False) -> Tensor:
@@ -43,7 +43,7 @@ def npu_iou(bboxes: Tensor, gtboxes: Tensor, mode: int = 0) -> Tensor:
 
     Sides are 0.01 longer where areas are taken, on the hardware too.
     """
-    found = overlap(widened(bboxes), widened(gtboxes), EPS, foreground=mode == 1)
+    found = overlap(widened(bboxes), widened(gtboxes), _EPS, foreground=mode == 1)
     return found.T.contiguous().to(bboxes.dtype)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mx_autopatch.softnpu.npu.reference import reference, vjp, widened
+from mx_autopatch.softnpu.npu.reference import reference, widened
 
 __all__: list[str] = []
 
@@ -273,14 +273,23 @@ def npu_group_norm_swish_grad(
     grad_input_mask: Sequence[bool],
     swish_scale: float | None = 1.0,
 ) -> tuple[Any, ...]:
-    """Gradients of input, weight and bias.
-
-    The operator is not told the epsilon, but the inverse deviation has it.
-    """
-    rows = widened(input).reshape(*mean.shape, -1)
-    eps = (1 / widened(rstd).square() - rows.var(2, unbiased=False)).mean().clamp(min=0)
-
-    def forward(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        return npu_group_norm_swish(x, num_groups, w, b, float(eps), swish_scale)[0]
-
-    return tuple(vjp(forward, [input, weight, bias], [grad]))
+    """Gradients of input, weight and bias, as far as the mask asks for them."""
+    scale = 1.0 if swish_scale is None else swish_scale
+    statistics = [widened(t).unsqueeze(2) for t in (mean, rstd)]
+    rows = widened(input).reshape(input.size(0), num_groups, -1)
+    normed = ((rows - statistics[0]) * statistics[1]).reshape(input.shape)
+    shape = [1, -1] + [1] * (input.dim() - 2)
+    gain = widened(weight).view(shape)
+    y = normed * gain + widened(bias).view(shape)
+    gate = torch.sigmoid(scale * y)
+    dy = widened(grad) * gate * (1 + scale * y * (1 - gate))
+    inner = (dy * gain).reshape(rows.shape)
+    unit = normed.reshape(rows.shape)
+    dx = inner - inner.mean(2, keepdim=True) - unit * (inner * unit).mean(2, keepdim=True)
+    channels = [0, *range(2, input.dim())]
+    found = (
+        (dx * statistics[1]).reshape(input.shape).to(input.dtype),
+        (dy * normed).sum(channels).to(weight.dtype),
+        dy.sum(channels).to(bias.dtype),
+    )
+    return tuple(g if wanted else None for g, wanted in zip(found, grad_input_mask))

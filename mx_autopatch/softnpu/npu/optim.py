@@ -38,9 +38,10 @@ def npu_apply_adam(
     """
     var, m, v = out
     _moments(grad, m, v, beta1, beta2)
-    rate = lr * (1 - beta2_power) ** 0.5 / (1 - beta1_power) if beta1_power != 1 else 0.0
+    # In a tensor, since a power of one divides by zero: infinity, or nan, but no exception.
+    rate = torch.tensor(lr * (1 - beta2_power) ** 0.5, dtype=torch.float64) / (1 - beta1_power)
     direction = m * beta1 + grad * (1 - beta1) if use_nesterov else m
-    var.sub_(direction * rate / (v.sqrt() + epsilon))
+    var.sub_(direction * rate.item() / (v.sqrt() + epsilon))
     return var, m, v
 
 

@@ -68,7 +68,6 @@ REFUSED = {
     "*max_sum*": _LANGUAGE,
     "npu_ring_attention_update": _LANGUAGE,
     "npu_attention_update": _LANGUAGE,
-    "npu_fused_infer_attention_score_v2": _LANGUAGE,
     "npu_scatter_list*": _LANGUAGE,
     "npu_attn_softmax*": _UNDOCUMENTED,
     # packed operands

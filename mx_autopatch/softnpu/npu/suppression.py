@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mx_autopatch.softnpu.npu.boxes import EPS, overlap
+from mx_autopatch.softnpu.npu.boxes import overlap
 from mx_autopatch.softnpu.npu.reference import reference, unsupported, widened
 from mx_autopatch.softnpu.npu.rotated import rotated_overlap
 
@@ -66,7 +66,7 @@ def npu_nms_with_mask(input: Tensor, iou_threshold: float) -> tuple[Tensor, Tens
     """
     boxes = input[:, :5].contiguous()
     corners = widened(boxes[:, :4])
-    kept = _kept(overlap(corners, corners, EPS), float(iou_threshold))
+    kept = _kept(overlap(corners, corners, 0.0), float(iou_threshold))
     mask = torch.zeros(len(boxes), dtype=torch.uint8, device=input.device)
     mask[kept] = 1
     return boxes, torch.arange(len(boxes), dtype=torch.int32, device=input.device), mask

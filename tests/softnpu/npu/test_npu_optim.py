@@ -184,6 +184,8 @@ def test_apply_adam(nesterov: bool) -> None:
     rate = 0.1 * (1 - 0.9) ** 0.5 / (1 - 0.81)
     direction = 0.9 * m2 + 0.1 * g if nesterov else m2
     close(found, [var - rate * direction / (v2.sqrt() + 1e-3), m2, v2])
+    found = stepped("npu_apply_adam", (1, 1, 0.1, 0.9, 0.95, 1e-3, g, False, False), [var, m, v])
+    assert found[0].isnan().all()  # 0 / 0, as on the hardware
 
 
 @pytest.mark.parametrize("maximize", [False, True])
