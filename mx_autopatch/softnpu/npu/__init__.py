@@ -5,6 +5,7 @@ from __future__ import annotations
 from mx_autopatch.softnpu.npu import (  # noqa: F401  each files its references
     activation,
     attention,
+    attention_fused_infer,
     attention_infer,
     attention_versions,
     boxes,

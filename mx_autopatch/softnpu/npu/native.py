@@ -17,7 +17,7 @@ NATIVE = frozenset(
     for name in (
         # memory
         *("get_npu_format", "get_storage_size", "copy_memory_", "npu_change_data_ptr"),
-        *("set_op_timeout_ms", "npu_prefetch"),
+        "npu_prefetch",
         # made of other operators, through the dispatcher
         *("npu_ciou", "npu_format_cast", "npu_format_cast.Tensor", "dropout_with_byte_mask"),
         *("npu_fused_attention_score", "npu_moe_token_unpermute"),

@@ -17,6 +17,7 @@ _CACHE = "it is for the paged caches of language models"
 _LANGUAGE = "it is for language models, and has no reference yet"
 _GRAPHS = "it serves captured graphs, which the soft NPU does not have"
 _LAYOUT = "its documentation does not say in which order its operands are packed"
+_UNCLEAR = "its documentation leaves open what exactly it computes"
 _UNDOCUMENTED = "it is not documented"
 
 REFUSED = {
@@ -77,10 +78,11 @@ REFUSED = {
     "_gru_npu*": _LAYOUT,
     "npu_ps_roi_pooling*": _LAYOUT,
     "npu_multi_head_attention*": _LAYOUT,
-    "npu_fused_attention_*": _LAYOUT,
+    "npu_fused_attention_*": _UNCLEAR,
     # the rest
     "npu_hans_*": "it compresses by a method of the hardware",
     "obfuscation*": _UNDOCUMENTED,
+    "set_op_timeout_ms": "no operator is watched for the time it takes",
     "*abft*": "it looks for faults of the hardware",
     **dict.fromkeys(
         (

@@ -335,8 +335,12 @@ def test_fused_inference_gives_the_logarithm_of_the_sum() -> None:
     assert found[1].numel() == 0
     second = call(
         *("npu_fused_infer_attention_score_v2", q, k, v),
-        num_query_heads=N, softmax_scale=SCALE, input_layout="BNSD",
-        atten_mask=TRIANGLE, sparse_mode=3, return_softmax_lse=True,
+        num_query_heads=N,
+        softmax_scale=SCALE,
+        input_layout="BNSD",
+        atten_mask=TRIANGLE,
+        sparse_mode=3,
+        return_softmax_lse=True,
     )
     close(second, [out, highest + total.log()])
     with pytest.raises(SoftNpuError, match="argument block_table"):

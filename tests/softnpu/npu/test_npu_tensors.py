@@ -231,3 +231,17 @@ def test_memory_is_shared_and_copied_as_asked() -> None:
     torch_npu.copy_memory_(whole, torch.arange(6.0).npu())
     assert part.cpu().tolist() == [4, 5]
     same(torch.ops.npu.one_(part).cpu(), torch.ones(2))
+
+
+def test_what_stays_torch_npus_own_runs_no_kernel() -> None:
+    x = torch.randn(4, 4).npu()
+    assert torch_npu.npu_prefetch(x, None, 64) is None
+    assert torch_npu.get_storage_size(x) == 16
+    place = {"dtype": torch.float32, "device": torch.device("npu:0")}
+    for made in (
+        torch_npu.empty_with_format([2, 3], **place, acl_format=2),
+        torch_npu.empty_with_format([2, 3], **place, acl_format=29),
+        torch.ops.npu.unsafe_empty_with_format([2, 3], **place, acl_format=29),
+        torch_npu.empty_with_swapped_memory([2, 3], **place),
+    ):
+        same(made.fill_(2).add(1).cpu(), torch.full((2, 3), 3.0))
