@@ -8,7 +8,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from mx_autopatch.softnpu.alias import all_on_host, npu, on_host
+from mx_autopatch.softnpu.alias import CPU, all_on_host, npu, on_host
 
 __all__ = ["Form", "device_of"]
 
@@ -32,6 +32,7 @@ class Form:
         written: Position and name of the arguments that are written to and are no outputs.
         outs: Names of the ``out=`` arguments.
         device, generator: Names of the arguments that are a device and a generator, if any.
+        takes_numbers: Whether the operator lets numbers stand for tensors.
         draws: Whether it draws random numbers.
     """
 
@@ -53,6 +54,7 @@ class Form:
             if argument.is_write and not argument.is_out
         ]
         self.returned = [self._source(schema, result) for result in schema.returns]
+        self.takes_numbers = torch._C._should_allow_numbers_as_tensors(op._opname)
         self.device = self._named(kinds, "Device")
         self.generator = self._named(kinds, "Generator")
         self.draws = self.generator is not None or torch.Tag.nondeterministic_seeded in op.tags
@@ -88,6 +90,8 @@ class Form:
                     if index != where:
                         index = self._together(index, where)
                     values[i] = on_host(value)
+            elif value is not None and not self.takes_numbers:
+                values[i] = self._number(value, args)
         for i in self.lists:
             if i < count and values[i] is not None:
                 for value in values[i]:
@@ -95,6 +99,11 @@ class Form:
                         index = self.index_with(value, index, args)
                 values[i] = all_on_host(values[i])
         return values, index
+
+    def _number(self, value: Any, args: Sequence[Any]) -> Tensor:
+        """A number for an operator that wants a tensor: of a dtype that changes no other's."""
+        first = next(each for each in args if isinstance(each, Tensor))
+        return torch.tensor(value, dtype=torch.result_type(first, value), device=CPU)
 
     def index_with(self, value: Tensor, index: int, args: Sequence[Any]) -> int:
         """The index of the device, when ``value`` comes to arguments on ``index``.

@@ -37,6 +37,7 @@ if __name__ == "__main__":
     install()
 
 import torch
+from parity_calls import CALLS
 from parity_checks import SEED, is_foreach, variants
 from parity_compare import Disagreement, names_device
 from parity_known import KNOWN
@@ -84,7 +85,7 @@ class Tally:
 
 
 def operators() -> list[Any]:
-    """All of torch's database but what is written in Python: lists of tensors as well."""
+    """All of torch's database, lists of tensors included, and what that does not reach."""
     return [
         *database.op_db,
         *database.foreach_unary_op_db,
@@ -92,6 +93,7 @@ def operators() -> list[Any]:
         *database.foreach_pointwise_op_db,
         *database.foreach_reduce_op_db,
         *database.foreach_other_op_db,
+        *CALLS,
     ]
 
 

@@ -94,7 +94,7 @@ class Recorder:
                     return
             self.siblings_compared += 1
             for one, two in zip(given, again if isinstance(again, tuple) else (again,)):
-                compare(one.cpu(), two, values=True, strides=False)
+                compare(one.detach().cpu(), two.detach(), strides=False)
         except Disagreement as error:
             self.disagreements.append((sibling, str(error)))
         except Exception as error:

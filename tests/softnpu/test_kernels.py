@@ -470,5 +470,7 @@ def test_every_registered_operator_is_computed_special_native_or_refused():
     assert refused == {
         "aten::_scaled_grouped_mm",
         "aten::_scaled_grouped_mm_v2",
+        "aten::quantize_per_channel",
+        "aten::quantize_per_tensor",
         "aten::to_padded_tensor",
     }

@@ -11,6 +11,8 @@ __all__ = ["FUNCTIONS", "NATIVE", "SPECIAL"]
 _REFUSED = {
     "aten::_scaled_grouped_mm": "its operands are float8, and the CPU has no such product",
     "aten::_scaled_grouped_mm_v2": "its operands are float8, and the CPU has no such product",
+    "aten::quantize_per_channel": "its result has a dtype that torch_npu has not",
+    "aten::quantize_per_tensor": "its result has a dtype that torch_npu has not",
     "aten::to_padded_tensor": "it is for nested tensors, and torch_npu has none",
 }
 

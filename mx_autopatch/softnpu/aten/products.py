@@ -12,6 +12,7 @@ from mx_autopatch.softnpu.aten.outputs import into_out
 
 __all__ = ["FUNCTIONS"]
 
+_aten = torch.ops.aten
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -80,6 +81,26 @@ def conv_depthwise2d(
     return F.conv2d(self, weight, bias, stride, padding, dilation, groups=self.size(-3))
 
 
+def convolution_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    output_mask: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of input, weight and bias of any convolution."""
+    shape = (stride, padding, dilation, transposed, output_padding, groups, output_mask)
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None] = _aten.convolution_backward(
+        grad_output, input, weight, [grad_output.size(1)], *shape
+    )
+    return gradients
+
+
 def masked_scale(self: Tensor, mask: Tensor, scale: float) -> Tensor:
     """The backward of a dropout that kept ``mask`` and scaled by ``scale``."""
     return self * mask.to(self.dtype) * scale
@@ -97,5 +118,7 @@ FUNCTIONS = {
     "aten::matmul_backward": matmul_backward,
     "aten::_conv_depthwise2d": conv_depthwise2d,
     "aten::_conv_depthwise2d.out": into_out(conv_depthwise2d),
+    "aten::convolution_overrideable": _aten.convolution.default,
+    "aten::convolution_backward_overrideable": convolution_backward,
     "aten::_masked_scale": masked_scale,
 }
