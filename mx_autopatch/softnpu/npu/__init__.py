@@ -10,6 +10,7 @@ from mx_autopatch.softnpu.npu import (  # noqa: F401  each files its references
     attention_versions,
     boxes,
     casts,
+    coding,
     convolution,
     deformable,
     derivatives,

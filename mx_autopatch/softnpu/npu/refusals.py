@@ -84,13 +84,8 @@ REFUSED = {
     "obfuscation*": _UNDOCUMENTED,
     "set_op_timeout_ms": "no operator is watched for the time it takes",
     "*abft*": "it looks for faults of the hardware",
-    **dict.fromkeys(
-        (
-            *("npu_fused_matmul", "npu_normalize_batch", "npu_rotated_box_*", "npu_sub_sample"),
-            *("npu_grid_assign_positive", "npu_yolo_boxes_encode"),
-        ),
-        _UNDOCUMENTED,
-    ),
+    "npu_fused_matmul": _UNDOCUMENTED,
+    "npu_sub_sample": _UNDOCUMENTED,
 }
 
 

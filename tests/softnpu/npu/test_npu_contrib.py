@@ -233,10 +233,12 @@ def test_coding_of_boxes(functions: Any) -> None:
     close(found.cpu(), truths, 1e-4)
     flags = functions.npu_single_level_responsible_flags([4, 4], truths.npu(), [10, 10], 3)
     assert flags.numel() == 48
-    with pytest.raises(SoftNpuError, match="npu_yolo_boxes_encode"):
-        functions.npu_bbox_coder_encode_yolo(
-            anchors.npu(), truths.npu(), torch.ones(5, dtype=torch.int32).npu()
-        )
+    stride = torch.full((5,), 100, dtype=torch.int32)
+    found = functions.npu_bbox_coder_encode_yolo(anchors.npu(), truths.npu(), stride.npu())
+    centres = [(b[:, :2] + b[:, 2:]) / 2 for b in (anchors, truths)]
+    sizes = [b[:, 2:] - b[:, :2] for b in (anchors, truths)]
+    place = (centres[1] - centres[0]) / 100 + 0.5
+    close(found.cpu(), torch.cat((place, (sizes[1] / sizes[0]).log()), 1))
 
 
 def test_indexing_rolling_and_products(functions: Any) -> None:
