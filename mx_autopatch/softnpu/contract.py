@@ -125,7 +125,8 @@ def check(
     Args:
         function: Any callable. The parameters and buffers of modules that it is, is a method
             of, or refers to are fake npu tensors for the time of the call, and as they were
-            afterwards; other tensors that it refers to stay where they are.
+            afterwards; other tensors that it refers to stay where they are. What it stores
+            in that time, in an attribute of a module say, stays a fake tensor.
         args, kwargs: Its arguments. Tensors in them, also in lists and dicts, stand for
             tensors of the device with their shape, strides, dtype and requires_grad, whatever
             device they are on; ``meta`` will do. What else has a method ``to``, such as

@@ -115,18 +115,20 @@ def _modules(
     """The modules that the call will use, as far as one can see."""
     found: list[torch.nn.Module] = []
     todo = [function, *tree_iter((list(args), dict(kwargs)))]
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # and kept, so that no id comes twice
     while todo:
         value = todo.pop()
         if id(value) in seen:
             continue
-        seen.add(id(value))
+        seen[id(value)] = value
         if isinstance(value, torch.nn.Module):
             found.append(value)
         elif isinstance(value, functools.partial):
             todo += [value.func, *value.args, *value.keywords.values()]
         elif inspect.ismethod(value):
+            held = getattr(value.__self__, "__dict__", {}).values()
             todo += [value.__self__, value.__func__]
+            todo += [each for each in held if isinstance(each, torch.nn.Module)]
         elif inspect.isfunction(value):
             variables = inspect.getclosurevars(value)
             todo += [v for v in variables.nonlocals.values() if _leads_on(v)]

@@ -237,8 +237,15 @@ def test_a_module_forward_and_backward() -> None:
     assert not net.body[1].num_batches_tracked.item()
 
 
-@pytest.mark.parametrize("kind", ["method", "closure", "partial", "argument"])
+@pytest.mark.parametrize("kind", ["method", "closure", "partial", "argument", "attribute"])
 def test_modules_that_a_function_uses(kind: str) -> None:
+    class Trainer:
+        def __init__(self, net: Net) -> None:
+            self.net = net
+
+        def step(self, x: Any) -> Any:
+            return self.net.loss(x)
+
     net = Net()
 
     def step(x: Any) -> None:
@@ -250,6 +257,7 @@ def test_modules_that_a_function_uses(kind: str) -> None:
         "closure": (step, (x,)),
         "partial": (functools.partial(net.loss, weight=2.0), (x,)),
         "argument": (lambda module, x: module.loss(x), (net, x)),
+        "attribute": (Trainer(net).step, (x,)),
     }[kind]
     result = check(function, *args)
     assert result.ok, result
