@@ -15,6 +15,7 @@ from ._check import check_same_device, check_tensor, compute_dtype
 __all__ = ["points_in_polygons", "sort_vertices"]
 
 _CORNERS = 8  # two convex quadrilaterals share a polygon of no more
+_SAME_ANGLE = 1e-6
 
 
 def points_in_polygons(points: Tensor, polygons: Tensor) -> Tensor:
@@ -47,14 +48,14 @@ def sort_vertices(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
     Args:
         vertices: (B, N, M, 2) floating, candidates relative to a point inside the
             polygon; M >= 9, and of those from the ninth on at least one is not valid.
-        mask: (B, N, M) bool, which candidates are corners; at most 8.
+        mask: (B, N, M) bool, which candidates are corners.
         num_valid: (B, N) int32 or int64, how many.
 
     Returns:
         (B, N, 9) int32: indices of the corners by angle, counter-clockwise from the
         x axis, then the first again, then padding: the first candidate from the
-        ninth on that is not valid. Fewer than 3 corners: padding only. Corners may
-        coincide; they follow each other.
+        ninth on that is not valid. Corners in the same direction are taken once.
+        Fewer than 3 corners: padding only.
 
     Raises:
         TypeError: an argument is no tensor or of a wrong dtype.
@@ -103,12 +104,19 @@ def sort_vertices_op(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tenso
     x, y = vertices.to(compute_dtype(vertices.dtype)).unbind(3)
     angle = torch.atan2(y, x)
     angle = torch.where(angle < 0, angle + 2 * torch.pi, angle)
-    order = torch.where(mask, angle, torch.inf).argsort(dim=2, stable=True)[..., : _CORNERS + 1]
+    angle, order = torch.where(mask, angle, torch.inf).sort(dim=2, stable=True)
+    # Seen from inside, a convex polygon has one boundary point in every direction. Of
+    # two boxes that agree but for rounding every corner comes several times.
+    distinct = torch.ones_like(mask)
+    distinct[..., 1:] = angle[..., 1:] - angle[..., :-1] > _SAME_ANGLE
+    distinct &= torch.isfinite(angle)
+    count = distinct.sum(2, keepdim=True).clamp(max=_CORNERS)
+    order = order.gather(2, (~distinct).to(torch.uint8).argsort(dim=2, stable=True))
+    order = order[..., : _CORNERS + 1]
     padding = mask[..., _CORNERS:].to(torch.int32).argmin(2, keepdim=True) + _CORNERS
     place = torch.arange(_CORNERS + 1, device=order.device)
-    count = num_valid[..., None]
     order = torch.where(place < count, order, torch.where(place == count, order[..., :1], padding))
-    return torch.where(count < 3, padding, order).int()
+    return torch.where((count < 3) | (num_valid[..., None] < 3), padding, order).int()
 
 
 @points_in_polygons_op.register_fake

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_mmcv_ext import needs_mmcv, ops  # noqa: F401
+from test_mmcv_ext import needs_mmcv
 
 from mx_autopatch import mmcv_ext
 
@@ -26,7 +26,7 @@ OCTAGON = 8 * (2**0.5 - 1)
 
 
 @needs_mmcv
-def test_boxes_in_three_dimensions(ops):  # noqa: F811
+def test_boxes_in_three_dimensions(ops):
     overlap = torch.tensor([[4, 4, OCTAGON], [1, 1, 1], [0, 0, 0]])
     torch.testing.assert_close(ops.boxes_overlap_bev(BOXES[[0, 1, 3]], TURNED), overlap)
     iou = torch.tensor([[1, 1, 2**-0.5], [1 / 15, 1 / 15, 1 / 15], [0, 0, 0]])
@@ -62,7 +62,7 @@ def test_retired_functions():
 
 
 @needs_mmcv
-def test_angles_the_other_way_round(ops):  # noqa: F811
+def test_angles_the_other_way_round(ops):
     long = torch.tensor([[0.0, 0.0, 10.0, 1.0, math.pi / 4]])
     spot = torch.tensor([[3.0, 3.0, 0.5, 0.5, 0.0], [3.0, -3.0, 0.5, 0.5, 0.0]])
     for clockwise in (True, False):
@@ -71,7 +71,7 @@ def test_angles_the_other_way_round(ops):  # noqa: F811
 
 
 @needs_mmcv
-def test_suppression_with_labels(ops):  # noqa: F811
+def test_suppression_with_labels(ops):
     """Labels do not keep boxes apart in mmcv's compiled kernels."""
     box = torch.tensor([[0.0, 0.0, 4.0, 2.0, 0.1]]).repeat(3, 1)
     scores, labels = torch.tensor([0.1, 0.9, 0.5]), torch.tensor([0, 1, 2])
@@ -83,7 +83,7 @@ def test_suppression_with_labels(ops):  # noqa: F811
 
 
 @needs_mmcv
-def test_arrays_of_numpy(ops):  # noqa: F811
+def test_arrays_of_numpy(ops):
     boxes = np.array([[0, 0, 4, 4], [0, 0, 4, 3.9], [9, 9, 10, 10]], np.float32)
     scores = np.array([0.9, 0.8, 0.3], np.float32)
     dets, indices = ops.soft_nms(boxes, scores, method="naive")
@@ -95,7 +95,7 @@ def test_arrays_of_numpy(ops):  # noqa: F811
 
 
 @needs_mmcv
-def test_differentiable_iou(ops):  # noqa: F811
+def test_differentiable_iou(ops):
     g = torch.Generator().manual_seed(0)
     scale, shift = torch.tensor([20.0, 20, 20, 20, 6]), torch.tensor([0.0, 0, 2, 2, 0])
     a, b = (torch.rand(1, 50, 5, generator=g) * scale + shift for _ in range(2))
@@ -104,11 +104,12 @@ def test_differentiable_iou(ops):  # noqa: F811
     torch.testing.assert_close(iou[0], want, rtol=1e-4, atol=1e-5)
     iou.sum().backward()
     assert a.grad.isfinite().all()
-    torch.testing.assert_close(ops.diff_iou_rotated_2d(b, b), torch.ones(1, 50), rtol=1e-4, atol=0)
+    b = b.double()  # in float32 mmcv finds some boxes' corners outside the boxes themselves
+    torch.testing.assert_close(ops.diff_iou_rotated_2d(b, b), torch.ones(1, 50).double())
 
 
 @needs_mmcv
-def test_point_sets(ops):  # noqa: F811
+def test_point_sets(ops):
     grid = torch.tensor([[x, y] for x in (1.0, 2, 3) for y in (1.0, 2, 3)]).reshape(1, 18)
     square = torch.tensor([[1.0, 1, 1, 2, 2, 2, 2, 1]])
     assert ops.convex_iou(grid, square).item() == pytest.approx(0.25)
@@ -119,7 +120,7 @@ def test_point_sets(ops):  # noqa: F811
 
 
 @needs_mmcv
-def test_points_in_polygons_as_on_cuda(ops):  # noqa: F811
+def test_points_in_polygons_as_on_cuda(ops):
     """Some of these points are corners: the answer of mmcv's kernel, case by case."""
     points = torch.tensor([[300.0, 300], [400, 400], [100, 100], [300, 250], [100, 0]])
     polygons = torch.tensor(

@@ -24,6 +24,7 @@ CASES = [
     "nms_empty",
     "nms_score_max",
     *("nms_match", "nms_rotated", "nms_quadri"),
+    *("hard_voxelize", "dynamic_voxelize", "points_in_boxes_cpu"),
     *(f"soft_nms_{m}" for m in ("naive", "linear", "gaussian")),
     *(
         f"{kind}_{m}_{a}"
@@ -57,6 +58,7 @@ def replay() -> types.ModuleType:
 
 
 @needs_mmcv
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")  # mmcv's own
 @pytest.mark.parametrize("name", CASES)
 def test_mmcv_gives_what_its_compiled_operators_gave(ops, replay, name):
     folder = GOLDEN / "mmcv_ops"

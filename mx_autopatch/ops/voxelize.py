@@ -1,0 +1,167 @@
+"""Points into voxels, hard (at most so many points and voxels) or dynamic (all).
+
+Upstream: ``mmcv.ops.voxelization`` (the compiled CPU operators, deterministic on all
+devices), mmcv 1.3 - 2.2. Sorting takes the place of upstream's dense table of voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._autograd import no_gradient
+from ._check import check_tensor, compute_dtype
+from ._coordinates import group_rows, ranks_in_groups
+
+__all__ = ["dynamic_voxelize", "hard_voxelize"]
+
+
+def dynamic_voxelize(
+    points: Tensor, voxel_size: Sequence[float], coors_range: Sequence[float]
+) -> Tensor:
+    """Voxel of each point.
+
+    Args:
+        points: (N, C) floating, C >= 3, ``x, y, z`` first.
+        voxel_size: size of a voxel along x, y and z, positive.
+        coors_range: ``x_min, y_min, z_min, x_max, y_max, z_max``.
+
+    Returns:
+        (N, 3) int32, numbers of the voxel along z, y and x; -1 three times for a point
+        out of range, or NaN. Half precision is calculated in float32. Not differentiable.
+
+    Raises:
+        TypeError: ``points`` is no tensor or not floating.
+        ValueError: wrong shape, voxels of no size, or not six limits.
+    """
+    _check("dynamic_voxelize", points, voxel_size, coors_range)
+    return dynamic_voxelize_op(points, list(voxel_size), list(coors_range))
+
+
+def hard_voxelize(
+    points: Tensor,
+    voxel_size: Sequence[float],
+    coors_range: Sequence[float],
+    max_points: int,
+    max_voxels: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Voxels, in order of their first points, with their first points.
+
+    Args:
+        points, voxel_size, coors_range: as in dynamic_voxelize.
+        max_points: points kept in a voxel, positive.
+        max_voxels: voxels kept, not negative; points elsewhere are dropped.
+
+    Returns:
+        voxels (M, max_points, C) in the dtype of ``points``, zeros after the last
+        point; coordinates (M, 3) int32 along z, y and x; and the number of points
+        (M,) int32. Not differentiable.
+
+    M depends on the values; for ``torch.compile`` see ``nms``.
+
+    Raises:
+        TypeError, ValueError: as dynamic_voxelize, and for limits out of range.
+    """
+    op = "hard_voxelize"
+    _check(op, points, voxel_size, coors_range)
+    for name, value, least in (("max_points", max_points, 1), ("max_voxels", max_voxels, 0)):
+        if value < least:
+            raise ValueError(f"{op}: {name}: expected a number >= {least}, got {value}")
+    options = list(voxel_size), list(coors_range), int(max_points), int(max_voxels)
+    return hard_voxelize_op(points, *options)
+
+
+def _check(
+    op: str, points: Tensor, voxel_size: Sequence[float], coors_range: Sequence[float]
+) -> None:
+    check_tensor(op, "points", points, ("N", "C"))
+    if points.shape[1] < 3:
+        raise ValueError(f"{op}: points: expected shape (N, >= 3), got {tuple(points.shape)}")
+    if len(voxel_size) != 3 or not min(voxel_size) > 0:
+        raise ValueError(f"{op}: voxel_size: expected three positive sizes, got {voxel_size}")
+    if len(coors_range) != 6:
+        raise ValueError(f"{op}: coors_range: expected six limits, got {coors_range}")
+
+
+def _voxels(
+    points: Tensor, voxel_size: list[float], coors_range: list[float]
+) -> tuple[Tensor, Tensor]:
+    """Coordinates (N, 3) int32 along z, y and x, and which points are in range."""
+    points = points[:, :3].to(compute_dtype(points.dtype))
+    # float32, like upstream's, whatever the dtype of the points.
+    size, limits = (torch.tensor(v, dtype=torch.float32) for v in (voxel_size, coors_range))
+    grid = ((limits[3:] - limits[:3]) / size).round()
+    size, low, grid = (t.to(points) for t in (size, limits[:3], grid))
+    number = ((points - low) / size).floor()
+    inside = ((number >= 0) & (number < grid)).all(1)
+    return torch.where(inside[:, None], number, -1.0).int().flip(1), inside
+
+
+@torch.library.custom_op(
+    "mx_autopatch::dynamic_voxelize",
+    mutates_args=(),
+    schema="(Tensor points, float[] voxel_size, float[] coors_range) -> Tensor",
+)
+def dynamic_voxelize_op(
+    points: Tensor, voxel_size: list[float], coors_range: list[float]
+) -> Tensor:
+    return _voxels(points, voxel_size, coors_range)[0]
+
+
+@torch.library.custom_op(
+    "mx_autopatch::hard_voxelize",
+    mutates_args=(),
+    schema="(Tensor points, float[] voxel_size, float[] coors_range, int max_points, "
+    "int max_voxels) -> (Tensor, Tensor, Tensor)",
+)
+def hard_voxelize_op(
+    points: Tensor,
+    voxel_size: list[float],
+    coors_range: list[float],
+    max_points: int,
+    max_voxels: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    coors, inside = _voxels(points, voxel_size, coors_range)
+    points, coors = points[inside], coors[inside]
+    if not len(points) or not max_voxels:
+        shape = 0, max_points, points.shape[1]
+        return points.new_zeros(shape), coors[:0], coors.new_zeros(0)
+    unique, group, count = group_rows(coors)
+    place = ranks_in_groups(group, count)
+    # Voxels in order of their first points, as many as may be.
+    order = group[place == 0][:max_voxels]
+    number = torch.full_like(count, len(order)).scatter_(
+        0, order, torch.arange(len(order), device=order.device)
+    )[group]
+    kept = (number < len(order)) & (place < max_points)
+    voxels = points.new_zeros(len(order) * max_points, points.shape[1])
+    voxels[number[kept] * max_points + place[kept]] = points[kept]
+    sizes = count[order].clamp(max=max_points).int()
+    return voxels.view(len(order), max_points, -1), unique[order], sizes
+
+
+@dynamic_voxelize_op.register_fake
+def _(points: Tensor, voxel_size: list[float], coors_range: list[float]) -> Tensor:
+    return points.new_empty((points.shape[0], 3), dtype=torch.int32)
+
+
+@hard_voxelize_op.register_fake
+def _(
+    points: Tensor,
+    voxel_size: list[float],
+    coors_range: list[float],
+    max_points: int,
+    max_voxels: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    count = torch.library.get_ctx().new_dynamic_size()
+    return (
+        points.new_empty((count, max_points, points.shape[1])),
+        points.new_empty((count, 3), dtype=torch.int32),
+        points.new_empty((count,), dtype=torch.int32),
+    )
+
+
+no_gradient(dynamic_voxelize_op)
+no_gradient(hard_voxelize_op)
