@@ -60,6 +60,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("torch",),
         True,
     ),
+    "torch.device_capability": (
+        "mx_autopatch.patches.torch.device_capability",
+        ("torch_npu.npu",),
+        True,
+    ),
     "torch.distributed_backend": (
         "mx_autopatch.patches.torch.distributed_backend",
         (

@@ -93,26 +93,21 @@ def test_where_there_is_nothing_to_do(
     assert argparse.ArgumentParser.parse_known_args is own
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch_npu") is not None,
+    reason="tests/softnpu/distributed/test_processes.py does the same with two NPUs",
+)
 def test_as_the_launcher_does_it(tmp_path: Path) -> None:
     """A script of the time before torch 2.0, under today's torch.distributed.launch."""
     (tmp_path / "train.py").write_text(
-        "import argparse, sys, torch\n"
+        "import argparse, torch\n"
         "parser = argparse.ArgumentParser()\n"
         "parser.add_argument('config')\n"
         "parser.add_argument('--local_rank', type=int, default=-1)\n"
         "args = parser.parse_args()\n"
         "open(f'{args.config}{args.local_rank}', 'w').close()\n"
     )
-    settings = {"MX_AUTOPATCH_DEVICE": "soft", "MX_AUTOPATCH_PATCHES_ONLY": "torch.soft_npu"}
-    if importlib.util.find_spec("torch_npu") is None:
-        settings = {"MX_AUTOPATCH_DEVICE": "cpu", "MX_AUTOPATCH_PATCHES_ONLY": ""}
-    settings["MX_AUTOPATCH_PATCHES_ONLY"] += f",{NAME}"
-    env = environment(active=True, OMP_NUM_THREADS="1", **settings)
-    launch = "torch.distributed.launch"
-    python(
-        *("-m", launch, "--nproc-per-node=1", "--master-port=0", "train.py", "rank"),
-        cwd=tmp_path,
-        env=env,
-        warnings=False,
-    )
+    launch = ("torch.distributed.launch", "--nproc-per-node=1", "--master-port=0")
+    env = environment(active=True, OMP_NUM_THREADS="1", MX_AUTOPATCH_DEVICE="cpu")
+    python("-m", *launch, "train.py", "rank", cwd=tmp_path, env=env, warnings=False)
     assert (tmp_path / "rank0").exists()

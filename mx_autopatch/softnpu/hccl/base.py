@@ -99,16 +99,19 @@ class Collectives(dist.ProcessGroup):
         self.options = options
         self._names = [int(r) for r in options.global_ranks_in_group] or list(range(size))
         self._store = store
-        # Of class Any, since torch's stubs know ProcessGroupGloo by its constructor only.
-        self._gloo: Any = self._new_gloo("hccl")
+        self._on_cpu: dist.ProcessGroupGloo | None = None
+        self._gathered: list[dist.Work] | None = None
+        self._number = 0
+        self._connect()
         # torch keeps the name of a group in its backends. None of ours is ever called there.
         kind = dist.ProcessGroup.BackendType.CUSTOM
         self._register_backend(torch.device("npu"), kind, self._gloo)
-        self._on_cpu: dist.ProcessGroupGloo | None = None
-        self._queue = Queue(f"hccl {options.group_id}")
+
+    def _connect(self) -> None:
+        # Of class Any, since torch's stubs know ProcessGroupGloo by its constructor only.
+        self._gloo: Any = self._new_gloo("hccl")
+        self._queue = Queue(f"hccl {self.options.group_id}")
         self._peers = Peers(self._gloo, self._names)
-        self._gathered: list[dist.Work] | None = None
-        self._number = 0
 
     def _new_gloo(self, name: str) -> dist.ProcessGroupGloo:
         # A group that is made anew after destroy_process_group has the store and the name
@@ -186,9 +189,20 @@ class Collectives(dist.ProcessGroup):
         self._peers.close(seconds=1)
 
     def abort(self) -> None:
-        """End the threads without waiting."""
-        self._queue.close(seconds=0)
-        self._peers.close(seconds=0)
+        """End the threads; what has not begun yet fails, and nothing is waited for."""
+        self._queue.abort()
+        self._peers.abort()
+
+    def abort_hccl_comm(self, reason: str = "") -> None:
+        """Give up what is under way, and connect anew: torch_npu's reinit_process_group."""
+        self.abort()
+        self._connect()
+
+    def resume_hccl_comm(self, device: int) -> None:
+        """Nothing to do: torch_npu's reinit_process_group without new connections."""
+
+    def _delete_tcpstore_key(self) -> None:
+        """Nothing to do: each connection has keys of its own."""
 
     # -- carrying out --------------------------------------------------------------
 
@@ -199,7 +213,7 @@ class Collectives(dist.ProcessGroup):
         self,
         text: str,
         results: list[Tensor],
-        job: Callable[[Tensor], None],
+        job: Callable[[Any, Tensor], None],
         opts: Any,
         counts: Sequence[int] = (),
     ) -> dist.Work | None:
@@ -208,7 +222,7 @@ class Collectives(dist.ProcessGroup):
         Args:
             text: What must be the same on all ranks.
             results: The tensors that the work's future has.
-            job: Moves the data; given what the ranks passed as ``counts``.
+            job: Moves the data; given Gloo, and what the ranks passed as ``counts``.
             opts: Options of c10d: the timeout, and whether the caller goes on meanwhile.
         """
         self._number += 1
@@ -217,7 +231,7 @@ class Collectives(dist.ProcessGroup):
 
         def whole() -> None:
             try:
-                job(agreed(gloo, text, numbers, timeout, names))
+                job(gloo, agreed(gloo, text, numbers, timeout, names))
             except dist.DistBackendError:
                 raise
             except RuntimeError as error:  # of Gloo: a peer is gone, or does not come

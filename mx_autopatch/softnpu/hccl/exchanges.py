@@ -28,11 +28,11 @@ class Exchanges(Reductions):
             opts = options(c10d.BroadcastOptions, timeout, rootRank=opts)
         checked(tensors, "broadcast")
 
-        def job(_: Tensor) -> None:
+        def job(gloo: Any, _: Tensor) -> None:
             for tensor in tensors:
                 if tensor.numel():
                     how = options(c10d.BroadcastOptions, opts.timeout, rootRank=opts.rootRank)
-                    self._gloo.broadcast([octets(tensor)], how).wait()
+                    gloo.broadcast([octets(tensor)], how).wait()
 
         shapes = [f"{tensor.numel()} {tensor.dtype}" for tensor in tensors]
         text = described("broadcast", *shapes, f"from rank {self._names[opts.rootRank]}")
@@ -54,7 +54,7 @@ class Exchanges(Reductions):
         if len(parts) != size or any(part.dtype != tensor.dtype for part in parts):
             raise RuntimeError(f"hccl: {what}: expected {size} outputs of dtype {tensor.dtype}")
 
-        def job(numbers: Tensor) -> None:
+        def job(gloo: Any, numbers: Tensor) -> None:
             expected, given = numbers[:, :size], numbers[:, size]
             if not torch.equal(expected, given.expand_as(expected)):
                 raise dist.DistBackendError(
@@ -69,7 +69,7 @@ class Exchanges(Reductions):
             padded = mine if len(mine) == longest else room.new_zeros(longest)
             padded[: len(mine)] = mine
             how = options(c10d.AllgatherOptions, opts.timeout)
-            self._gloo._allgather_base(
+            gloo._allgather_base(
                 room.view(-1).view(torch.uint8), padded.view(torch.uint8), how
             ).wait()
             for part, row in zip(parts, room):
@@ -92,11 +92,11 @@ class Exchanges(Reductions):
                     f"{output.dtype} for {list(tensor.shape)} {tensor.dtype}"
                 )
 
-        def job(_: Tensor) -> None:
+        def job(gloo: Any, _: Tensor) -> None:
             for output, tensor in zip(outputs, inputs):
                 if tensor.numel():
                     how = options(c10d.AllgatherOptions, opts.timeout)
-                    self._gloo._allgather_base(octets(output), octets(tensor), how).wait()
+                    gloo._allgather_base(octets(output), octets(tensor), how).wait()
 
         sizes = [f"{tensor.numel()} {tensor.dtype}" for tensor in inputs]
         return self._run(described(what, *sizes), list(outputs), job, opts)
@@ -130,11 +130,11 @@ class Exchanges(Reductions):
         parts = self._of_root("gather", outputs, tensor, opts.rootRank)
         checked([tensor, *parts], "gather")
 
-        def job(_: Tensor) -> None:
+        def job(gloo: Any, _: Tensor) -> None:
             if tensor.numel():
                 how = options(c10d.GatherOptions, opts.timeout, rootRank=opts.rootRank)
                 rows = [[octets(part) for part in parts]] if parts else []
-                self._gloo.gather(rows, [octets(tensor)], how).wait()
+                gloo.gather(rows, [octets(tensor)], how).wait()
 
         text = self._rooted("gather", tensor, "to", opts.rootRank)
         return self._run(text, parts or [tensor], job, opts)
@@ -149,11 +149,11 @@ class Exchanges(Reductions):
         parts = self._of_root("scatter", inputs, tensor, opts.rootRank)
         checked([tensor, *parts], "scatter")
 
-        def job(_: Tensor) -> None:
+        def job(gloo: Any, _: Tensor) -> None:
             if tensor.numel():
                 how = options(c10d.ScatterOptions, opts.timeout, rootRank=opts.rootRank)
                 rows = [[octets(part) for part in parts]] if parts else []
-                self._gloo.scatter([octets(tensor)], rows, how).wait()
+                gloo.scatter([octets(tensor)], rows, how).wait()
 
         text = self._rooted("scatter", tensor, "from", opts.rootRank)
         return self._run(text, [tensor], job, opts)
@@ -231,7 +231,7 @@ class Exchanges(Reductions):
                     f"{sum(counts)} elements to be passed"
                 )
 
-        def job(numbers: Tensor) -> None:
+        def job(gloo: Any, numbers: Tensor) -> None:
             gives, takes = numbers[:, :size], numbers[:, size:]
             if not torch.equal(gives, takes.T):
                 raise dist.DistBackendError(
@@ -244,7 +244,7 @@ class Exchanges(Reductions):
             source = torch.cat([octets(tensor) for tensor in inputs])
             target = torch.empty(sum(taken) * width, dtype=torch.uint8)
             how = options(c10d.AllToAllOptions, opts.timeout)
-            self._gloo.alltoall_base(
+            gloo.alltoall_base(
                 target, source, [n * width for n in taken], [n * width for n in given], how
             ).wait()
             lengths = [tensor.numel() * width for tensor in outputs]

@@ -61,7 +61,7 @@ class ProcessGroupSoftHCCL(Exchanges):
             opts.timeout = timeout
         if opts.device is not None and opts.device.type == "cpu" and "cpu" in self._backends():
             return self._get_backend(opts.device).barrier(opts)
-        return self._run(described("barrier"), [], lambda _: None, opts)
+        return self._run(described("barrier"), [], lambda gloo, _: None, opts)
 
     # torch 2.13's names of the same.
     all_gather_single = Exchanges._allgather_base

@@ -48,6 +48,11 @@ class Peers:
         for queue in self._queues.values():
             queue.close(seconds)
 
+    def abort(self) -> None:
+        """End the threads; what has not begun yet fails."""
+        for queue in self._queues.values():
+            queue.abort()
+
     def _start(self, what: str, tensor: Tensor, peer: int) -> SoftWork:
         if not 0 <= peer < len(self._names) or peer == self._gloo.rank():
             raise RuntimeError(

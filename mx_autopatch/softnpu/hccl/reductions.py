@@ -19,12 +19,12 @@ __all__ = ["Reductions"]
 class Reductions(Collectives):
     """All-reduce, reduce, reduce-scatter."""
 
-    def _reduce_all(self, tensor: Tensor, how: Reduction, timeout: timedelta) -> Tensor:
+    def _reduce_all(self, gloo: Any, tensor: Tensor, how: Reduction, timeout: timedelta) -> Tensor:
         """The reduction of ``tensor`` over all ranks, perhaps in its own memory."""
         opts = options(c10d.AllreduceOptions, timeout, reduceOp=how.gloo)
         values = how.before(tensor)
         if values.numel():
-            self._gloo.allreduce([values], opts).wait()
+            gloo.allreduce([values], opts).wait()
         return how.after(values, self.size())
 
     @by_device
@@ -36,10 +36,10 @@ class Reductions(Collectives):
         hows = [Reduction(opts.reduceOp, t.dtype, "all_reduce", casts=True) for t in tensors]
         shapes = [f"{list(t.shape)} {t.dtype}" for t in tensors]
 
-        def job(_: Tensor) -> None:
+        def job(gloo: Any, _: Tensor) -> None:
             for tensor, how in zip(tensors, hows):
                 values = elements(tensor)
-                result = self._reduce_all(values, how, opts.timeout)
+                result = self._reduce_all(gloo, values, how, opts.timeout)
                 if result is not values:
                     values.copy_(result)
 
@@ -59,9 +59,9 @@ class Reductions(Collectives):
         (tensor,) = tensors
         how = Reduction(opts.reduceOp, tensor.dtype, "reduce", casts=True)
 
-        def job(_: Tensor) -> None:
+        def job(gloo: Any, _: Tensor) -> None:
             values = elements(tensor)
-            result = self._reduce_all(values.clone(), how, opts.timeout)
+            result = self._reduce_all(gloo, values.clone(), how, opts.timeout)
             if self.rank() == opts.rootRank:
                 values.copy_(result)
 
@@ -86,11 +86,11 @@ class Reductions(Collectives):
                     f"{self.size()} ranks, the output of rank {self.rank()} {output.numel()}"
                 )
 
-        def job(_: Tensor) -> None:
+        def job(gloo: Any, _: Tensor) -> None:
             for output, row, split, how in zip(outputs, inputs, sizes, hows):
                 # cat makes a copy: the input stays as it is.
                 values = torch.cat([elements(tensor) for tensor in row])
-                summed = self._reduce_all(values, how, opts.timeout)
+                summed = self._reduce_all(gloo, values, how, opts.timeout)
                 elements(output).copy_(summed.split(split)[self.rank()])
 
         text = described(what, hows[0].name, outputs[0].dtype, *map(list, sizes))

@@ -134,6 +134,10 @@ def joined(works: Sequence[dist.Work], device: torch.device) -> dist.Work:
     return works[0] if len(works) == 1 else _Joined(works, device)
 
 
+def _refusal() -> None:
+    raise dist.DistBackendError("hccl: the process group was aborted")
+
+
 class Queue:
     """Runs jobs in the order in which they were given.
 
@@ -146,7 +150,9 @@ class Queue:
         self._jobs: queue.SimpleQueue[tuple[SoftWork, Callable[[], None]] | None]
         self._jobs = queue.SimpleQueue()
         self._unfinished = 0
+        self._aborted = False
         self._lock = threading.Lock()
+        self._running = threading.Lock()  # held by whoever carries a job out
         self._thread: threading.Thread | None = None
 
     def run(self, work: SoftWork, job: Callable[[], None], at_once: bool) -> SoftWork:
@@ -158,14 +164,17 @@ class Queue:
         with self._lock:
             mine = at_once and not self._unfinished
             self._unfinished += 1
-            if not mine and self._thread is None:
+            if mine:
+                self._running.acquire()  # which nobody has, with nothing unfinished
+            elif self._thread is None:
                 # A daemon: a peer that is gone for good does not keep this process.
                 self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
                 self._thread.start()
         if mine:
             try:
-                work.carry_out(job)
+                work.carry_out(_refusal if self._aborted else job)
             finally:
+                self._running.release()
                 self._finished()
         else:
             self._jobs.put((work, job))
@@ -180,6 +189,11 @@ class Queue:
             if thread is not threading.current_thread():
                 thread.join(seconds)
 
+    def abort(self) -> None:
+        """End the thread without waiting; what is queued, and what comes later, fails."""
+        self._aborted = True
+        self.close(seconds=0)
+
     def _finished(self) -> None:
         with self._lock:
             self._unfinished -= 1
@@ -189,7 +203,8 @@ class Queue:
             work, job = item
             del item
             try:
-                work.carry_out(job)
+                with self._running:
+                    work.carry_out(_refusal if self._aborted else job)
             finally:
                 self._finished()
             del work, job  # they keep tensors

@@ -401,6 +401,9 @@ def check_different_collectives_raise_on_all_ranks() -> None:
     assert not work.is_success()
     with pytest.raises(dist.DistBackendError, match=r"rank 1: barrier\(\)"):
         dist.barrier(device_ids=[NPU.index]) if RANK == 1 else dist.broadcast(tensor, 0)
+    many = [torch.zeros(size, device=NPU) for size in (*range(1, 40), 40 + RANK)]
+    with pytest.raises(dist.DistBackendError, match=r"\.\.\."):  # they differ at the end
+        dist.group.WORLD.allreduce_coalesced(many).wait()
     dist.all_reduce(tensor := mine())  # the group goes on
     same(tensor, all_of().sum(0))
 
@@ -497,6 +500,25 @@ def check_a_rank_that_does_not_come() -> None:
         late = dist.all_reduce(mine(), group=group, async_op=True)
         with pytest.raises(dist.DistBackendError):
             late.wait(timedelta(seconds=5))
+
+
+def check_connecting_anew() -> None:
+    from torch_npu.distributed import reinit_process_group
+
+    group = dist.new_group()
+    for rebuild in (False, True):
+        reinit_process_group(group, rebuild)
+        tensor = mine()
+        dist.all_reduce(tensor, group=group)
+        same(tensor, all_of().sum(0))
+
+
+def check_abort() -> None:
+    group = dist.new_group()
+    dist.all_reduce(mine(), group=group)
+    dist.distributed_c10d._abort_process_group(group)
+    with pytest.raises(dist.DistBackendError, match="aborted"):
+        group.allreduce([mine()]).wait()
 
 
 def check_end() -> None:

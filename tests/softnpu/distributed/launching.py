@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +43,38 @@ def ranks_environment(ranks: int, **more: str) -> dict[str, str]:
     return environment([HERE], active=True, **{**settings, **more})
 
 
+def free_port() -> int:
+    """A port for the ranks to meet at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def finished(
+    command: list[str], folder: Path, env: dict[str, str], timeout: float = 100
+) -> tuple[int, str]:
+    """Run a command to its end, or end it and all that it has started.
+
+    Returns:
+        The exit status, and what all of them wrote.
+    """
+    process = subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        said, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun, which gives its ranks sessions of their own, ends them
+        try:
+            said, _ = process.communicate(timeout=40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+        said = f"not finished within {timeout} s\n{said}"
+    return process.returncode, said
+
+
 def torchrun(
     script: Path, ranks: int, folder: Path, timeout: float = 100, **env: str
 ) -> dict[str, list[str]]:
@@ -52,32 +83,20 @@ def torchrun(
     Returns:
         check -> what each rank says of it: ``ok``, or how it failed.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
+    code, said = finished(
         [
             *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"),
-            *(f"--master-port={port}", str(script)),
+            *(f"--master-port={free_port()}", str(script)),
         ],
-        cwd=folder,
-        env=ranks_environment(ranks, **{_RESULTS: str(folder), **env}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+        folder,
+        ranks_environment(ranks, **{_RESULTS: str(folder), **env}),
+        timeout,
     )
-    try:
-        said, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
-        said = f"not finished within {timeout} s\n{said}"
     files = sorted(folder.glob("rank*.json"))
     results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     assert len(results) == ranks, said
     names = {name for result in results for name in result}
-    if process.returncode != 0 and all(r[n] == "ok" for r in results for n in r):
+    if code != 0 and all(r[n] == "ok" for r in results for n in r):
         raise AssertionError(said)
     return {name: [result.get(name, said) for result in results] for name in names}
 
