@@ -155,8 +155,8 @@ def test_deformable_convolution_without_masks_and_with_a_wrong_shape() -> None:
 
 
 @pytest.fixture
-def function(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """mmcv's autograd function, which chooses torch_npu's operator for tensors of an npu."""
+def mmcv_ops(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """mmcv's operators, some of which call torch_npu's for tensors of an npu."""
     from mx_autopatch import mmcv_ext
 
     extension = types.ModuleType("mmcv._ext")
@@ -164,12 +164,12 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Any:
         setattr(extension, name, getattr(mmcv_ext, name))
     if "mmcv._ext" not in sys.modules:
         monkeypatch.setitem(sys.modules, "mmcv._ext", extension)
-    from mmcv.ops.modulated_deform_conv import ModulatedDeformConv2dFunction
+    from mmcv import ops
 
-    return ModulatedDeformConv2dFunction
+    return ops
 
 
-def test_mmcv_trains_its_deformable_convolution_on_the_device(function: Any) -> None:
+def test_mmcv_trains_its_deformable_convolution_on_the_device(mmcv_ops: Any) -> None:
     """mmcv's own branch for npu against mmcv's formula with torch's autograd."""
     torch.manual_seed(1)
     tensors = [
@@ -177,7 +177,7 @@ def test_mmcv_trains_its_deformable_convolution_on_the_device(function: Any) -> 
         *(torch.rand(2, 2 * 9, 5, 6), torch.randn(6, 2, 3, 3), torch.randn(6)),
     ]
     leaves = [t.npu().requires_grad_() for t in tensors]
-    out = function.apply(*leaves, 1, 1, 1, 2, 2)
+    out = mmcv_ops.modulated_deform_conv2d(*leaves, 1, 1, 1, 2, 2)
     wide = [t.double().requires_grad_() for t in tensors]
     expected = composed(*wide, groups=2, deform_groups=2)
     close(out.detach().cpu(), expected.detach())
@@ -186,6 +186,28 @@ def test_mmcv_trains_its_deformable_convolution_on_the_device(function: Any) -> 
     out.backward(seed.npu())
     for leaf, other in zip(leaves, wide):
         close(leaf.grad.cpu(), other.grad)
+
+
+def test_mmcv_trains_the_one_without_masks(mmcv_ops: Any) -> None:
+    tensors = torch.randn(2, 4, 5, 6), torch.randn(2, 2 * 2 * 9, 5, 6), torch.randn(6, 2, 3, 3)
+    leaves = [t.npu().requires_grad_() for t in tensors]
+    out = mmcv_ops.deform_conv2d(*leaves, 1, 1, 1, 2, 2)
+    wide = [t.double().requires_grad_() for t in tensors]
+    ones, zeros = torch.ones(2, 2 * 9, 5, 6).double(), torch.zeros(6).double()
+    expected = composed(wide[0], wide[1], ones, wide[2], zeros, groups=2, deform_groups=2)
+    close(out.detach().cpu(), expected.detach())
+    seed = torch.randn(out.shape)
+    (expected * seed).sum().backward()
+    out.backward(seed.npu())
+    for leaf, other in zip(leaves, wide):
+        close(leaf.grad.cpu(), other.grad)
+
+
+def test_mmcv_masks_a_convolution_of_torch_npus(mmcv_ops: Any) -> None:
+    x, w, b = torch.randn(1, 3, 5, 6), torch.randn(4, 3, 3, 3), torch.randn(4)
+    mask = (torch.rand(1, 5, 6) < 0.5).float()
+    found = mmcv_ops.masked_conv2d(*(t.npu() for t in (x, mask, w, b)), 1)
+    close(found.cpu(), F.conv2d(x, w, b, padding=1) * mask)
 
 
 def composed(
