@@ -11,11 +11,31 @@ A loader that makes ``mmcv._ext`` of this copies ``__all__`` and what it names,
 """
 
 # No ``from __future__ import annotations``: it would be a name that mmcv's module lacks.
-from . import _attention, _boxes, _boxes3d, _calls, _convolution, _pooling, _voxels, _windows
+from . import (
+    _activation,
+    _attention,
+    _boxes,
+    _boxes3d,
+    _calls,
+    _convolution,
+    _pooling,
+    _voxels,
+    _windows,
+)
 from ._missing import MissingOperator as _MissingOperator
 from .names import NAMES as _NAMES
 
-_MODULES = (_attention, _boxes, _boxes3d, _calls, _convolution, _pooling, _voxels, _windows)
+_MODULES = (
+    _activation,
+    _attention,
+    _boxes,
+    _boxes3d,
+    _calls,
+    _convolution,
+    _pooling,
+    _voxels,
+    _windows,
+)
 
 __all__ = sorted(name for module in _MODULES for name in module.__all__)
 

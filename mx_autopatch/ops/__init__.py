@@ -14,12 +14,15 @@ what was expected and what was given.
 from __future__ import annotations
 
 from .bezier_align import bezier_align
+from .bias_act import bias_act
 from .border_align import border_align
 from .carafe import carafe
 from .correlation import correlation
 from .deform_conv import deform_conv2d, modulated_deform_conv2d
 from .deform_roi_pool import deform_roi_pool
+from .filtered_lrelu import filtered_lrelu
 from .focal_loss import sigmoid_focal_loss
+from .fused_bias_leakyrelu import fused_bias_leakyrelu
 from .masked_conv import masked_col2im, masked_im2col
 from .ms_deform_attn import ms_deform_attn
 from .nms import nms
@@ -29,14 +32,18 @@ from .riroi_align_rotated import riroi_align_rotated
 from .roi_align import roi_align
 from .roi_align_rotated import roi_align_rotated
 from .roi_pool import roi_pool
+from .upfirdn2d import upfirdn2d
 
 __all__ = [
     "bezier_align",
+    "bias_act",
     "border_align",
     "carafe",
     "correlation",
     "deform_conv2d",
     "deform_roi_pool",
+    "filtered_lrelu",
+    "fused_bias_leakyrelu",
     "masked_col2im",
     "masked_im2col",
     "modulated_deform_conv2d",
@@ -49,4 +56,5 @@ __all__ = [
     "roi_align_rotated",
     "roi_pool",
     "sigmoid_focal_loss",
+    "upfirdn2d",
 ]

@@ -12,10 +12,15 @@ import pytest
 import torch
 
 import mx_autopatch.ops as ours
+from mx_autopatch import mmcv_ext
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mmcv") is None, reason="mmcv is not installed"
 )
+
+
+# What mmcv's conv2d_gradfix says on every torch without cuDNN.
+ignore_rolling_back = pytest.mark.filterwarnings("ignore:Since aten.cudnn_convolution")
 
 
 def random(*shape, seed=0):
@@ -118,3 +123,60 @@ def test_masked_convolution(ops):
     with torch.no_grad():
         torch.testing.assert_close(layer(INPUT[:1], mask), layer(INPUT[:1]) * mask)
         assert layer(INPUT[:1], mask & False).eq(0).all()
+
+
+def empty():
+    return torch.empty(0)
+
+
+@ignore_rolling_back
+def test_upfirdn2d(ops):
+    filter = random(4, 3, seed=6)
+    mine = mmcv_ext.upfirdn2d(INPUT, filter, 2, 3, 1, 2, 2, 1, 3, 0, True, 1.5)
+    theirs = ops.upfirdn2d(INPUT, filter, [2, 3], [1, 2], [2, 1, 3, 0], True, 1.5)
+    torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("act", range(1, 10))
+def test_bias_act(ops, act):
+    from mmcv.ops.bias_act import _bias_act_ref, activation_funcs
+
+    name = next(k for k, v in activation_funcs.items() if v["cuda_idx"] == act)
+    x = INPUT.clone().requires_grad_()
+    bias = random(8, seed=7)
+    y = _bias_act_ref(x, bias, 1, name, 0.3, 1.5, 1.1)
+    mine = mmcv_ext.bias_act(INPUT, bias, empty(), empty(), empty(), 0, 1, act, 0.3, 1.5, 1.1)
+    torch.testing.assert_close(mine, y.detach())
+    (grad,) = torch.autograd.grad((y * y).sum(), x, create_graph=True)
+    references = (INPUT, y.detach()) if name == "swish" else (empty(), y.detach())
+    mine = mmcv_ext.bias_act(2 * mine, bias, *references, empty(), 1, 1, act, 0.3, 1.5, 1.1)
+    torch.testing.assert_close(mine, grad.detach())
+
+
+def test_fused_bias_leakyrelu(ops):
+    """Through mmcv's functions, which elsewhere use it on CUDA only."""
+    from mmcv.ops.fused_bias_leakyrelu import FusedBiasLeakyReLUFunction
+
+    tensors = [t.double().requires_grad_() for t in (INPUT[:1, :, :2, :3], random(8, seed=8))]
+    f = lambda x, b: FusedBiasLeakyReLUFunction.apply(x, b, 0.2, 2**0.5)  # noqa: E731
+    torch.testing.assert_close(f(*tensors), ops.fused_bias_leakyrelu(*tensors))
+    torch.autograd.gradcheck(f, tensors)
+    torch.autograd.gradgradcheck(f, tensors)
+
+
+@ignore_rolling_back
+@pytest.mark.parametrize("fused", [False, True])
+def test_filtered_lrelu(ops, fused):
+    filter, bias = random(4, seed=9), random(8, seed=10)
+    theirs = ops.filtered_lrelu(INPUT, filter, filter, bias, 2, 2, 3, 1.4, 0.2, 0.9)
+    if fused:
+        options = 2, 2, 3, 3, 3, 3, 0, 0, 1.4, 0.2, 0.9, False, True
+        mine, signs, code = mmcv_ext.filtered_lrelu(INPUT, filter, filter, bias, empty(), *options)
+        assert code == 0
+    else:
+        mine = ops.upfirdn2d(INPUT + bias[:, None, None], filter, 2, 1, 3, False, 4)
+        signs = mmcv_ext.filtered_lrelu_act_(mine, empty(), 0, 0, 1.4, 0.2, 0.9, True)
+        mine = ops.upfirdn2d(mine, filter, 1, 2)
+    torch.testing.assert_close(mine, theirs)
+    assert signs.dtype == torch.uint8
+    assert signs.shape == (2, 8, 26 if fused else 27, 8)

@@ -1,0 +1,121 @@
+"""upfirdn2d against zeros, padding and sums written out, in float64."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+from operator_checks import (
+    assert_agree,
+    assert_arguments_are_left_alone,
+    assert_rounded_once,
+    assert_strides_do_not_matter,
+    random,
+    with_gradients,
+)
+from torch.library import opcheck
+
+from mx_autopatch.ops import upfirdn2d
+
+module = importlib.import_module("mx_autopatch.ops.upfirdn2d")
+
+
+def reference(input, filter, up, down, padding, flip, gain):
+    batch, channels, height, width = input.shape
+    top, bottom, left, right = padding
+    large = input.new_zeros(batch, channels, height * up[0], width * up[1])
+    large[:, :, :: up[0], :: up[1]] = input
+    framed = input.new_zeros(
+        batch, channels, large.shape[2] + 40, large.shape[3] + 40
+    )  # more than any padding
+    framed[:, :, 20:-20, 20:-20] = large
+    framed = framed[:, :, 20 - top : framed.shape[2] - 20 + bottom]
+    framed = framed[:, :, :, 20 - left : framed.shape[3] - 20 + right]
+    kernel = filter if flip else filter.flip(0, 1)
+    rows = []
+    for y in range(0, framed.shape[2] - kernel.shape[0] + 1, down[0]):
+        row = []
+        for x in range(0, framed.shape[3] - kernel.shape[1] + 1, down[1]):
+            window = framed[:, :, y : y + kernel.shape[0], x : x + kernel.shape[1]]
+            row.append((window * kernel).sum((2, 3)) * gain)
+        rows.append(torch.stack(row, -1))
+    return torch.stack(rows, -2)
+
+
+# Up, down, padding, flip, gain.
+OPTIONS = {
+    "filter only": ((1, 1), (1, 1), (1, 2, 0, 3), False, 1.0),
+    "up": ((2, 2), (1, 1), (2, 1, 2, 1), False, 4.0),
+    "up, cropped": ((2, 3), (1, 1), (-1, 3, 4, -2), True, 1.5),
+    "down": ((1, 1), (2, 2), (1, 1, 1, 2), True, 1.0),
+    "both": ((2, 1), (1, 3), (3, 2, 2, 0), False, 0.5),
+    "both, cropped": ((3, 2), (2, 2), (-2, 1, -1, 0), False, 2.0),
+}
+options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+INPUT, FILTER = random(2, 3, 5, 6), random(4, 3, seed=1)
+
+
+@options
+def test_agrees_with_the_reference(options):
+    assert_agree(
+        lambda t: upfirdn2d(t, FILTER, *options), lambda t: reference(t, FILTER, *options), [INPUT]
+    )
+
+
+@options
+def test_gradients_of_any_order(options):
+    input = INPUT[:1, :1].clone().requires_grad_()
+    torch.autograd.gradcheck(lambda t: upfirdn2d(t, FILTER, *options), input)
+    torch.autograd.gradgradcheck(lambda t: upfirdn2d(t, FILTER, *options), input)
+
+
+def test_one_number_is_both_axes():
+    a = upfirdn2d(INPUT, FILTER, 2, 3)
+    assert torch.equal(a, upfirdn2d(INPUT, FILTER, (2, 2), (3, 3)))
+
+
+def both(input, filter=FILTER):
+    return upfirdn2d(input, filter, *OPTIONS["both"])
+
+
+def test_half_precision_is_rounded_once():
+    assert_rounded_once(lambda t: both(t, FILTER.float()), [INPUT])
+
+
+@options
+def test_strides_do_not_matter(options):
+    f = lambda i, k: upfirdn2d(i, k, *options)  # noqa: E731
+    assert_strides_do_not_matter(f, (INPUT, FILTER))
+    assert_arguments_are_left_alone(f, (INPUT, FILTER))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 5, 6), (2, 0, 5, 6)])
+def test_empty(shape):
+    output, grad = with_gradients(both, [torch.zeros(shape)], [0])
+    assert output.shape == (*shape[:2], *both(INPUT).shape[2:])
+    assert grad.shape == shape
+
+
+@options
+def test_opcheck(options):
+    lists = [list(o) for o in options[:3]]
+    input = INPUT.float().requires_grad_()
+    opcheck(module.upfirdn2d_op, (input, FILTER.float(), *lists, *options[3:]))
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "words"),
+    [
+        ((INPUT[0], FILTER), ValueError, r"input: expected shape \(B, C, H, W\)"),
+        ((INPUT.int(), FILTER), TypeError, "input: expected a floating dtype"),
+        ((INPUT, FILTER[0]), ValueError, r"filter: expected shape \(fh, fw\)"),
+        ((INPUT, FILTER, 0), ValueError, "up: expected one or two sizes >= 1, got 0"),
+        ((INPUT, FILTER, 1, 1, (1, 2)), ValueError, "padding: expected four numbers"),
+        ((INPUT, FILTER, 1, 1, (-1, -1, 0, 0)), ValueError, "filter: expected 1 x 1 to the size"),
+        ((INPUT, FILTER[:0]), ValueError, "filter: expected 1 x 1 to the size"),
+    ],
+)
+def test_bad_arguments(args, error, words):
+    with pytest.raises(error, match=f"upfirdn2d: {words}"):
+        upfirdn2d(*args)
