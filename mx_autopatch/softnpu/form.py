@@ -29,8 +29,9 @@ class Form:
     Attributes:
         call: Computes the operator on CPU tensors.
         tensors, lists: Positions of the arguments that are tensors, and lists of tensors.
-        written: Position and name of the arguments that are written to and are no outputs.
         outs: Names of the ``out=`` arguments.
+        written: Positions of the other arguments that are written to.
+        returned: For each result the position of the argument that it is; None if it is new.
         device, generator: Names of the arguments that are a device and a generator, if any.
         takes_numbers: Whether the operator lets numbers stand for tensors.
         draws: Whether it draws random numbers.
@@ -48,11 +49,7 @@ class Form:
         self.tensors = [i for i in positional if kinds[i] in ("Tensor", "Optional[Tensor]")]
         self.lists = [i for i in positional if "List[" in kinds[i] and "Tensor" in kinds[i]]
         self.outs = [argument.name for argument in arguments if argument.is_out]
-        self.written = [
-            (i, argument.name)
-            for i, argument in enumerate(arguments)
-            if argument.is_write and not argument.is_out
-        ]
+        self.written = [i for i, a in enumerate(arguments) if a.is_write and not a.is_out]
         self.returned = [self._source(schema, result) for result in schema.returns]
         self.takes_numbers = torch._C._should_allow_numbers_as_tensors(op._opname)
         self.device = self._named(kinds, "Device")

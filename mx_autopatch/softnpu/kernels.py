@@ -55,7 +55,6 @@ def decomposed(op: Any) -> Kernel:
     For operators whose gradient comes from that composition: computed in one piece, they
     would have none.
     """
-
     # OpOverload.decompose prefers versions in Python, which differ in what out= becomes.
     composition = op._op_dk
     key = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -144,10 +143,10 @@ def _wants_memory(error: RuntimeError) -> bool:
 
 def _grown(form: Form, args: Sequence[Any], values: list[Any], named: dict[str, Any]) -> Any:
     """Compute on copies of what is written to, and let the npu tensors become like them."""
-    for i, _ in form.written:
+    for i in form.written:
         values[i] = values[i].clone()
     result = form.call(*values, **named)
-    for i, _ in form.written:
+    for i in form.written:
         adopt(args[i], values[i])
     return result
 

@@ -288,6 +288,16 @@ def test_where_the_hardware_takes_tensors_of_the_cpu():
     assert host.tolist() == a.tolist()
 
 
+def test_numbers_stand_for_tensors_without_changing_the_dtype():
+    a = torch.tensor(5, dtype=torch.int8, device=NPU)
+    a |= 2
+    assert (a.item(), a.dtype) == (7, torch.int8)
+    assert (a + 1).dtype == torch.int8
+    assert (a * 0.5).dtype == torch.float32
+    assert torch.where(a > 0, 1.0, 2).dtype == torch.float32
+    assert (torch.ones(2, dtype=torch.float16, device=NPU) * 3.0).dtype == torch.float16
+
+
 def test_two_devices(two_devices):
     a, b = torch.ones(2, device=NPU), torch.ones(2, device=two_devices)
     assert (b + 1).device == two_devices
@@ -449,6 +459,13 @@ def test_an_operator_that_torch_npu_lacks_goes_over_the_cpu():
     values = torch.linalg.eigvalsh(symmetric)
     assert values.device == NPU
     torch.testing.assert_close(values.cpu(), torch.tensor([1.0, 3.0]))
+
+
+def test_sparse_tensors_compute_or_refuse():
+    sparse = torch.tensor([[0.0, 1.0], [2.0, 0.0]], device=NPU).to_sparse()
+    assert (sparse * 2).to_dense().tolist() == [[0, 2], [4, 0]]
+    with pytest.raises(RuntimeError, match="aten::addmm"):
+        torch.sparse.mm(sparse, torch.ones(2, 2, device=NPU))
 
 
 def test_a_refused_operator_names_itself():
