@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from mx_autopatch.softnpu import runtime
 
@@ -53,10 +53,11 @@ class OperatorCall:
     keywords: dict[str, Any]
     count: int = 0
     #: None if it was accepted, else by what it was not: ``schema`` (the call does not fit the
-    #: operator's declaration), ``meta`` (its meta function raised), ``no meta`` (torch_npu
+    #: operator's declaration), ``call`` (torch's function raised before it called an
+    #: operator), ``meta`` (its meta function raised), ``no meta`` (torch_npu
     #: has no meta function, so nothing is known of the result) or ``values`` (the result
     #: depends on values, which fake tensors lack; on an NPU the host waits for them).
-    refused_by: Optional[str] = None  # noqa: UP045 - dataclasses evaluate it
+    refused_by: str | None = None
     #: What the schema or meta function said.
     error: str = ""
     #: Whether torch_npu has a meta function; without one an in-place result is still known.
@@ -80,7 +81,7 @@ class ContractResult:
     #: What the function returned, with a TensorSpec for each tensor; None after an error.
     output: Any
     #: What the function raised.
-    error: Optional[Exception]  # noqa: UP045
+    error: Exception | None
 
     @property
     def ok(self) -> bool:

@@ -220,6 +220,7 @@ class _Packets(TorchFunctionMode):
             raise
 
     def _note(self, func: Any, args: Any, kwargs: Any, error: Exception) -> None:
+        by = "schema"
         if isinstance(func, OpOverloadPacket):
             name = func._qualified_op_name
             runs_on = str(where(name_of(getattr(func, func.overloads()[0]))))
@@ -227,7 +228,8 @@ class _Packets(TorchFunctionMode):
             name, runs_on = name_of(func), str(where(name_of(func)))
         else:
             name, runs_on = resolve_name(func) or getattr(func, "__name__", str(func)), "composite"
-        self._notes.add(name, runs_on, args, kwargs, refused_by="schema", error=error)
+            by = "call"
+        self._notes.add(name, runs_on, args, kwargs, refused_by=by, error=error)
 
 
 class _Overloads(TorchDispatchMode):

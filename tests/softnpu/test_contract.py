@@ -196,6 +196,13 @@ def test_another_device_is_refused_as_on_an_npu() -> None:
     assert "found at least two devices, npu:0 and cpu" in str(result.error)
 
 
+def test_what_torch_refuses_before_an_operator() -> None:
+    result = check(lambda x: torch.chunk(x, 0), torch.ones(4))
+    (call,) = result.calls
+    assert (call.name, call.refused_by) == ("torch.chunk", "call")
+    assert "greater than 0" in call.error
+
+
 def test_wrong_shapes() -> None:
     result = check(lambda x: x @ x, torch.ones(3, 8))
     assert [call.refused_by for call in result.refused] == ["meta"]
