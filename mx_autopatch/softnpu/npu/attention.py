@@ -115,11 +115,18 @@ def forward(
     key_heads = _key_heads(query, key, settings)
     q = sdp.to_heads(query, settings.layout, settings.heads)
     k, v = (sdp.to_heads(t, settings.layout, key_heads) for t in (key, value))
+    if q.size(1) != settings.heads or q.size(1) % k.size(1):
+        raise RuntimeError(
+            f"{settings.operator}: head_num is {settings.heads}, but the query has {q.size(1)} "
+            f"heads and the key {k.size(1)}"
+        )
     if settings.layout != "TND":
         out, highest, total = _one(q, k, v, bias, settings, 0, 0)
         out = sdp.from_heads(out, settings.layout)
         statistics = [s.float().repeat(1, 1, 1, 8) for s in (highest, total)]
         return out.to(query.dtype), statistics[0], statistics[1]
+    if bias is not None:
+        unsupported(settings.operator, "pse of packed sequences")
     if settings.query_ends is None or settings.key_ends is None:
         settings.sizes(query, key)  # says what is missing
     assert settings.query_ends is not None
@@ -131,10 +138,10 @@ def forward(
         parts.append(_one(*part, bias, settings, at, used))
         used += settings.heads * (rows.stop - rows.start) * (columns.stop - columns.start)
     joined = []
-    for tensors, fill in zip(zip(*parts), (0.0, 0.0, 0.0)):
+    for tensors in zip(*parts):
         whole = torch.cat(tensors, 2)
         rest = q.size(2) - whole.size(2)  # sequences that take no part
-        joined.append(torch.nn.functional.pad(whole, (0, 0, 0, rest), value=fill))
+        joined.append(torch.nn.functional.pad(whole, (0, 0, 0, rest)))
     out = sdp.from_heads(joined[0], "TND").to(query.dtype)
     statistics = []
     for one in joined[1:]:

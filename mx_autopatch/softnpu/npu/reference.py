@@ -3,9 +3,10 @@
 A reference is a plain function on tensors of any device, with the argument names and
 defaults of the operator's schema. ``@reference`` files it under the operators that it
 computes; ``kernel_for`` makes the kernel, which calls it on CPU tensors on the same memory.
-Derivatives are torch_npu's own: the autograd kernels that it registers save
-what they need and call operators such as ``npu_rms_norm_backward``, which have references
-too. A reference for one of these usually differentiates the forward one: ``vjp``.
+
+Derivatives are torch_npu's own: the autograd kernels that it registers save what they need
+and call operators such as ``npu_rms_norm_backward``, which have references too. A reference
+for one of these usually differentiates the forward one: ``vjp``.
 """
 
 from __future__ import annotations

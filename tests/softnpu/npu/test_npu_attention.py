@@ -278,6 +278,14 @@ def test_what_is_refused(settings: dict[str, Any], message: str) -> None:
         call("npu_fusion_attention", *tensors(), N, "BNSD", **settings, meta=False)
 
 
+def test_heads_must_be_those_that_are_said() -> None:
+    q, k, v = tensors()
+    with pytest.raises(RuntimeError, match="head_num is 2, but the query has 4 heads"):
+        call("npu_fusion_attention", q, k, v, 2, "BNSD", meta=False)
+    with pytest.raises(RuntimeError, match="TND needs actual_seq_qlen"):
+        call("npu_fusion_attention", *(packed([3], N) for _ in range(3)), N, "TND", meta=False)
+
+
 # ---- inference ---------------------------------------------------------------------------------
 
 
