@@ -63,6 +63,8 @@ REFUSE = (
     # memory of another process
     *("aclrtIpcMemGetExportKey", "aclrtIpcMemImportByKey", "aclrtIpcGetEventHandle"),
     "aclrtIpcOpenEventHandle",
+    # one process for several devices: DataParallel
+    "HcclCommInitAll",
     # the driver's own clock
     "halGetDeviceInfo",
     # kernels in files, physical memory of another process

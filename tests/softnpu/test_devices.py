@@ -339,6 +339,21 @@ def test_an_event_of_another_process_is_refused() -> None:
         event.ipc_handle()
 
 
+def test_one_process_for_several_devices_is_refused() -> None:
+    model = torch.nn.DataParallel(torch.nn.Linear(2, 2).npu(), device_ids=[0, 1])
+    with pytest.raises(RuntimeError, match="HcclCommInitAll"):
+        model(torch.ones(4, 2, device="npu"))
+    alone = torch.nn.DataParallel(torch.nn.Linear(2, 2).npu(), device_ids=[0])
+    assert alone(torch.ones(4, 2, device="npu")).shape == (4, 2)
+
+
+@pytest.mark.filterwarnings("ignore:triton-ascend is not installed")
+def test_a_code_generator_is_refused() -> None:
+    x = torch.ones(3, device="npu")
+    with pytest.raises(RuntimeError, match="Device npu not supported"):
+        torch.compile(lambda x: x.sin() + 1, backend="inductor")(x)
+
+
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_functions_without_a_code_generator(backend: str) -> None:
     def function(x: torch.Tensor) -> torch.Tensor:
