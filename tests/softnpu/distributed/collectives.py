@@ -419,6 +419,8 @@ def check_groups() -> None:
         dist.broadcast(tensor, src=2, group=pair)
         assert pair._get_backend(NPU).options.hccl_config["hccl_buffer_size"] == 200
         assert pair.get_hccl_comm_name(0) == pair.options.group_id
+    with pytest.raises(RuntimeError, match="the soft NPU has backend 'hccl'"):
+        dist.new_group(backend="lccl")
     subgroup, _ = dist.new_subgroups(2)
     tensor = mine()
     dist.all_reduce(tensor, group=subgroup)
