@@ -20,7 +20,8 @@ from mx_autopatch.softnpu.names import LIBRARIES, MAIN
 
 __all__ = ["as_installed", "has_failed", "is_loaded", "load", "show_one"]
 
-#: How many devices to show, from 0 to 64; 1 where it is not set.
+#: How many devices to show, from 0 to 64; where it is not set, one for each process that
+#: torchrun has started on this machine, else 1.
 DEVICES = "MX_AUTOPATCH_SOFT_DEVICES"
 #: Memory of each device, ``8GiB``: to rehearse running out of it; 64GiB where it is not set.
 MEMORY = "MX_AUTOPATCH_SOFT_MEMORY"
@@ -51,8 +52,8 @@ def load(devices: int | None = None) -> str:
     """Load the stand-in, compiling it where that has not been done; does nothing twice.
 
     Args:
-        devices: How many to show; None for ``MX_AUTOPATCH_SOFT_DEVICES``, else 1. They are
-            counted here, once.
+        devices: How many to show; None for ``MX_AUTOPATCH_SOFT_DEVICES``, else torchrun's
+            ``LOCAL_WORLD_SIZE``, else 1. They are counted here, once.
 
     Returns:
         What was loaded, in words.
@@ -131,9 +132,12 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _count(text: str) -> int:
+    number = r"[0-9]|[1-5][0-9]|6[0-4]"
     if not text:
-        return 1
-    if not re.fullmatch(r"[0-9]|[1-5][0-9]|6[0-4]", text):
+        # Scripts written for CUDA take the device of their local rank.
+        ranks = os.environ.get("LOCAL_WORLD_SIZE", "")
+        return int(ranks) if re.fullmatch(number, ranks) else 1
+    if not re.fullmatch(number, text):
         raise SoftNpuError(f"environment {DEVICES}: {text!r}: expected a number from 0 to 64")
     return int(text)
 

@@ -46,6 +46,17 @@ def test_devices_and_memory_are_those_of_the_environment() -> None:
     assert load(**env) == "Ascend910B1 0 1000000"
 
 
+def test_each_rank_of_torchrun_has_a_device_unless_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scripts written for CUDA take the device of their local rank."""
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert runtime._count("") == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert runtime._count("") == 4
+    assert runtime._count("2") == 2
+
+
 @pytest.mark.parametrize("text", ["65", "-1", "two", " 1", "007"])
 def test_a_number_of_devices_that_is_none(text: str) -> None:
     with pytest.raises(runtime.SoftNpuError) as caught:
