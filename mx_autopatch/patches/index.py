@@ -9,6 +9,15 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("mmcv._ext",),
         True,
     ),
+    "mmcv.points_anywhere": (
+        "mx_autopatch.patches.mmcv.points_anywhere",
+        (
+            "mmcv.ops.points_in_boxes",
+            "mmcv.ops.furthest_point_sample",
+            "mmcv.ops.knn",
+        ),
+        True,
+    ),
     "mmcv.version_gate": (
         "mx_autopatch.patches.mmcv.version_gate",
         (

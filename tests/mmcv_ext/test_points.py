@@ -55,3 +55,64 @@ def test_pooling_layers(ops):
     assert sampled.shape == (1, 2, 7, 8)
     assert not empty.any()
     assert torch.equal(sampled[0, 0, 0, 3:], features[inside[:, 0]][0])
+
+
+@needs_mmcv
+def test_neighbours(ops):
+    points, centres = (
+        torch.stack((cloud(40), cloud(40, 1))),
+        torch.stack((cloud(6, 2), cloud(6, 3))),
+    )
+    index = ops.ball_query(0, 3.0, 5, points, centres)
+    assert (index.shape, index.dtype) == ((2, 6, 5), torch.int32)
+    count, asked = torch.tensor([40, 40]).int(), torch.tensor([6, 6]).int()
+    stacked = ops.ball_query(
+        0, 3.0, 5, points.flatten(0, 1), centres.flatten(0, 1), count, asked
+    ).view(2, 6, 5)
+    found = stacked[..., 0] >= 0
+    assert torch.equal(stacked[found], index[found])
+    distance, nearest = ops.three_nn(centres, points)
+    square = (centres[:, :, None] - points[:, None]).square().sum(-1)
+    torch.testing.assert_close(distance, square.sqrt().sort(2)[0][..., :3])
+    assert torch.equal(nearest.long(), square.argsort(2)[..., :3])
+    dist1, dist2, idx1, _ = ops.chamfer_distance(
+        points[..., :2].contiguous(), centres[..., :2].contiguous()
+    )
+    assert (dist1.shape, dist2.shape, idx1.dtype) == ((2, 40), (2, 6), torch.int32)
+    far = ops.furthest_point_sample_with_dist(
+        (points[:, :, None] - points[:, None]).square().sum(-1), 4
+    )
+    assert far[:, 0].eq(0).all()
+
+
+@needs_mmcv
+def test_features_of_points(ops):
+    points = torch.stack((cloud(40), cloud(40, 1)))
+    features = torch.rand(2, 7, 40).requires_grad_()
+    index = ops.ball_query(0, 3.0, 5, points, points[:, :6].contiguous())
+    grouped = ops.grouping_operation(features, index)
+    assert grouped.shape == (2, 7, 6, 5)
+    assert torch.equal(grouped[1, :, 2, 3], features[1, :, index[1, 2, 3]])
+    picked = ops.gather_points(features, index[..., 0].contiguous())
+    assert torch.equal(picked, grouped[..., 0])
+    (grouped.sum() + 2 * picked.sum()).backward()
+    uses = torch.stack([torch.bincount(i.flatten(), minlength=40) for i in index])
+    uses += 2 * torch.stack([torch.bincount(i[:, 0], minlength=40) for i in index])
+    torch.testing.assert_close(features.grad, uses[:, None].expand_as(features).float())
+
+    rows = torch.rand(10, 4).requires_grad_()
+    index = torch.tensor([[0, 3], [1, 0], [5, 5]]).int()
+    stacked = ops.grouping_operation(
+        rows, index, torch.tensor([4, 6]).int(), torch.tensor([2, 1]).int()
+    )
+    torch.testing.assert_close(stacked, rows[[[0, 3], [1, 0], [9, 9]],].transpose(1, 2))
+    stacked.sum().backward()
+    assert rows.grad[:, 0].tolist() == [2, 1, 0, 1, 0, 0, 0, 0, 0, 2]
+
+    features = torch.rand(2, 3, 4).requires_grad_()
+    index, weight = torch.zeros(2, 5, 3).int(), torch.full((2, 5, 3), 0.5)
+    smooth = ops.three_interpolate(features, index, weight)
+    torch.testing.assert_close(smooth, 1.5 * features[..., :1].expand(-1, -1, 5))
+    smooth.sum().backward()
+    torch.testing.assert_close(features.grad.sum(), torch.tensor(2 * 3 * 5 * 1.5))
+    assert ops.QueryAndGroup(3.0, 5)(points, points[:, :6].contiguous()).shape == (2, 3, 6, 5)
