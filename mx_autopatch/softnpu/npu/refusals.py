@@ -76,7 +76,6 @@ REFUSED = {
     "npu_gru*": _LAYOUT,
     "_lstm_npu*": _LAYOUT,
     "_gru_npu*": _LAYOUT,
-    "npu_ps_roi_pooling*": _LAYOUT,
     "npu_multi_head_attention*": _LAYOUT,
     "npu_fused_attention_*": _UNCLEAR,
     # the rest

@@ -119,3 +119,72 @@ def npu_roi_alignbk(
     gradient = vjp(forward, [given.new_zeros(xdiff_shape)], [given])[0]
     assert gradient is not None
     return gradient.to(input.dtype)
+
+
+def _position_sensitive(
+    features: Tensor, rois: Tensor, spatial_scale: float, group_size: int, output_dim: int
+) -> Tensor:
+    height, width = features.shape[2:]
+    maps = features.unflatten(1, (output_dim, group_size, group_size))
+    results = []
+    for roi in rois.transpose(1, 2).reshape(-1, 5):
+        # Whole pixels first, of which the last belongs to the region; then the scale.
+        batch, x1, y1, x2, y2 = roi.round().tolist()
+        bins = []
+        for first, last, most in ((y1, y2, height), (x1, x2, width)):
+            start = first * spatial_scale
+            step = max((last + 1) * spatial_scale - start, 0.1) / group_size
+            edges = [start + step * i for i in range(group_size + 1)]
+            bins.append(
+                [
+                    slice(*(min(max(int(e), 0), most) for e in (math.floor(a), math.ceil(b))))
+                    for a, b in zip(edges, edges[1:])
+                ]
+            )
+        for i, rows in enumerate(bins[0]):
+            for j, columns in enumerate(bins[1]):
+                if rows.stop <= rows.start or columns.stop <= columns.start:
+                    results.append(features.new_zeros(output_dim))
+                else:
+                    results.append(maps[int(batch), :, i, j, rows, columns].mean((1, 2)))
+    if not results:
+        return features.new_zeros(0, output_dim, group_size, group_size)
+    grid = torch.stack(results).view(-1, group_size, group_size, output_dim)
+    return grid.permute(0, 3, 1, 2).contiguous()
+
+
+@reference("npu_ps_roi_pooling")
+def npu_ps_roi_pooling(
+    input: Tensor, rois: Tensor, spatial_scale: float, group_size: int, output_dim: int
+) -> Tensor:
+    """The mean of each bin, from the channels of its own: ``(B * R, output_dim, G, G)``.
+
+    Args:
+        input: ``(B, output_dim * G * G, H, W)``, G for ``group_size``; the bin is the last
+            part of the number of a channel.
+        rois: ``(B, 5, R)``: index of the image, x1, y1, x2, y2.
+    """
+    features = widened(input)
+    pooled = _position_sensitive(features, widened(rois), spatial_scale, group_size, output_dim)
+    return pooled.to(input.dtype)
+
+
+@reference("npu_ps_roi_pooling_backward")
+def npu_ps_roi_pooling_backward(
+    output_grad: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    group_size: int,
+    output_dim: int,
+    input_size: Sequence[int],
+) -> Tensor:
+    """The gradient of the features; ``input_size`` is their height and width."""
+    given = widened(output_grad)
+    shape = rois.size(0), output_dim * group_size**2, *input_size
+
+    def forward(features: Tensor) -> Tensor:
+        return _position_sensitive(features, widened(rois), spatial_scale, group_size, output_dim)
+
+    gradient = vjp(forward, [given.new_zeros(shape)], [given])[0]
+    assert gradient is not None
+    return gradient.to(output_grad.dtype)

@@ -280,3 +280,12 @@ def test_roi_align_takes_what_mmcv_calls_aligned() -> None:
     for aligned, mode in ((False, 0), (True, 2)):
         found = call("npu_roi_align", x, rois, 0.5, 3, 2, 2, mode)
         close(found, roi_align(x, rois, (3, 2), 0.5, 2, "avg", aligned))
+
+
+def test_position_sensitive_pooling_of_the_documentation() -> None:
+    rois = torch.arange(1.0, 11).view(2, 5, 1).half()
+    x = torch.arange(1.0, 17).view(2, 8, 1, 1).half()
+    found = call("npu_ps_roi_pooling", x, rois, 0.5, 2, 2)
+    assert torch.equal(found, torch.zeros(2, 2, 2, 2).half())
+    gradient = call("npu_ps_roi_pooling_backward", torch.ones_like(found), rois, 0.5, 2, 2, [1, 1])
+    assert torch.equal(gradient, torch.zeros(2, 8, 1, 1).half())
