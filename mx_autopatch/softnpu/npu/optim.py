@@ -95,13 +95,19 @@ def npu_bert_apply_adam(
 ) -> _State:
     """One step of BERT's Adam, which has no correction of bias; in place.
 
-    Clipping and the second mode are refused: what they compute is not documented.
+    Args:
+        max_grad_norm: Gradients are scaled by ``max_grad_norm / global_grad_norm`` where that
+            is less than one; not if it is not positive, and not in the second mode.
+        step_size: What takes the place of ``lr`` in the second mode, except for the decay of
+            weights; ``lr`` if not given.
+        adam_mode: 0 for Adam, 1 for that of mBART.
     """
-    if max_grad_norm > 0 or adam_mode or step_size is not None:
-        unsupported("npu_bert_apply_adam", "max_grad_norm > 0, step_size or adam_mode=1")
     var, m, v = out
+    if not adam_mode and max_grad_norm > 0 and global_grad_norm > max_grad_norm:
+        grad = grad * (max_grad_norm / global_grad_norm)
     _moments(grad, m, v, beta1, beta2)
-    var.sub_((m / (v.sqrt() + epsilon) + var * weight_decay) * lr)
+    rate = lr if not adam_mode or step_size is None else step_size
+    var.sub_(m / (v.sqrt() + epsilon) * rate + var * (weight_decay * lr))
     return var, m, v
 
 

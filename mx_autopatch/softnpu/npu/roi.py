@@ -83,11 +83,13 @@ def npu_roi_align(
         input: ``(N, C, H, W)``.
         rois: ``(K, 5)``: index of the image, x1, y1, x2, y2.
         sample_num: Samples a bin in each direction; 0 for one a pixel.
-        roi_end_mode: 0 for the corners as given, 1 for corners that belong to the region
-            (x2 + 1), 2 and 3 for pixel centres at halves, which is called aligned: mmcv
-            passes 2 for that, torch_npu's own module 3.
+        roi_end_mode: 0 for the corners as given, 2 and 3 for pixel centres at halves, which
+            is called aligned: mmcv passes 2 for that, torch_npu's own module 3. 1 is refused:
+            CANN's description of it is not that of the operator's gradient.
     """
     mode = _checked(roi_end_mode, "npu_roi_align")
+    if mode == 1:
+        unsupported("npu_roi_align", "roi_end_mode 1")
     features, boxes = widened(input), widened(rois)
     pooled = _pooled(features, boxes, spatial_scale, pooled_height, pooled_width, sample_num, mode)
     return pooled.to(input.dtype)
@@ -106,7 +108,11 @@ def npu_roi_alignbk(
 ) -> Tensor:
     """The gradient of the features, ``xdiff_shape``; ``input`` is that of the result.
 
-    ``roi_end_mode`` is 1 unless given, and width comes before height, other than forward.
+    Width comes before height, other than forward.
+
+    Args:
+        roi_end_mode: As forward; 1, which it is unless given, for corners that belong to the
+            region (x2 + 1).
     """
     mode = _checked(1 if roi_end_mode is None else roi_end_mode, "npu_roi_alignbk")
     given, boxes = widened(input), widened(rois)

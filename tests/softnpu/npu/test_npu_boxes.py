@@ -262,7 +262,7 @@ def test_roi_align_of_the_documentation() -> None:
     close(gradient[0, 0, [0, 5]], torch.stack((first, last)), 1e-4)
 
 
-@pytest.mark.parametrize("mode", [0, 1, 2])
+@pytest.mark.parametrize("mode", [0, 2, 3])
 def test_roi_align_agrees_with_its_gradient(mode: int) -> None:
     x = torch.randn(2, 3, 6, 7).double()
     rois = torch.tensor([[1, 0.7, 1.2, 9.1, 8.3], [0, 4.0, 2.0, 5.0, 11.0]]).double()
@@ -271,6 +271,11 @@ def test_roi_align_agrees_with_its_gradient(mode: int) -> None:
     out = call("npu_roi_align", x, rois, 0.5, 2, 3, 0, mode)
     back = call("npu_roi_alignbk", grad, rois, [2, 3, 6, 7], 3, 2, 0.5, 0, mode)
     assert abs(float((grad * out).sum() - (back * x).sum())) < 1e-9
+
+
+def test_roi_align_in_the_mode_that_is_described_in_two_ways() -> None:
+    with pytest.raises(SoftNpuError, match="roi_end_mode 1"):
+        call("npu_roi_align", FEATURES, ROI, 0.25, 3, 3, 2, 1)
 
 
 def test_roi_align_takes_what_mmcv_calls_aligned() -> None:

@@ -203,12 +203,24 @@ def test_apply_adam_w_is_torchs_step(maximize: bool) -> None:
         stepped("npu_apply_adam_w", (*arguments, None, True, False), out)
 
 
-def test_bert_apply_adam() -> None:
+@pytest.mark.parametrize(("most", "norm", "share"), [(-1.0, 0.0, 1), (2.0, 8.0, 0.25), (2, 1, 1)])
+def test_bert_apply_adam(most: float, norm: float, share: float) -> None:
     (var, m, v), g = state(), torch.randn(5)
-    arguments = (0.1, 0.9, 0.99, 1e-6, g, -1.0, 0.0, 0.3)
+    arguments = (0.1, 0.9, 0.99, 1e-6, g, most, norm, 0.3)
     found = stepped("npu_bert_apply_adam", arguments, [var, m, v])
+    g = g * share
     m2, v2 = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
     close(found, [var - 0.1 * (m2 / (v2.sqrt() + 1e-6) + 0.3 * var), m2, v2])
+
+
+@pytest.mark.parametrize("size", [None, 0.02])
+def test_bert_apply_adam_of_mbart(size: float | None) -> None:
+    (var, m, v), g = state(), torch.randn(5)
+    arguments = (0.1, 0.9, 0.99, 1e-6, g, 2.0, 8.0, 0.3, size, 1)
+    found = stepped("npu_bert_apply_adam", arguments, [var, m, v])
+    m2, v2 = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+    step = 0.1 if size is None else size
+    close(found, [var - step * m2 / (v2.sqrt() + 1e-6) - 0.1 * 0.3 * var, m2, v2])
 
 
 def test_silent_checks_find_nothing_and_change_nothing() -> None:
