@@ -18,8 +18,10 @@ from . import (
     _boxes3d,
     _calls,
     _convolution,
+    _features,
     _points,
     _pooling,
+    _sync_bn,
     _voxels,
     _windows,
 )
@@ -33,8 +35,10 @@ _MODULES = (
     _boxes3d,
     _calls,
     _convolution,
+    _features,
     _points,
     _pooling,
+    _sync_bn,
     _voxels,
     _windows,
 )

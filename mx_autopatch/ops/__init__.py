@@ -13,6 +13,8 @@ what was expected and what was given.
 
 from __future__ import annotations
 
+from .active_rotated_filter import active_rotated_filter
+from .assign_score_withk import assign_score_withk
 from .bezier_align import bezier_align
 from .bias_act import bias_act
 from .border_align import border_align
@@ -32,9 +34,13 @@ from .riroi_align_rotated import riroi_align_rotated
 from .roi_align import roi_align
 from .roi_align_rotated import roi_align_rotated
 from .roi_pool import roi_pool
+from .rotated_feature_align import rotated_feature_align
+from .tin_shift import tin_shift
 from .upfirdn2d import upfirdn2d
 
 __all__ = [
+    "active_rotated_filter",
+    "assign_score_withk",
     "bezier_align",
     "bias_act",
     "border_align",
@@ -55,6 +61,8 @@ __all__ = [
     "roi_align",
     "roi_align_rotated",
     "roi_pool",
+    "rotated_feature_align",
     "sigmoid_focal_loss",
+    "tin_shift",
     "upfirdn2d",
 ]

@@ -33,6 +33,8 @@ ROIS = torch.tensor(
 )
 TURNED = torch.cat((ROIS, torch.tensor([[0.3], [2.0], [-1.0]])), 1)
 OFFSET = random(3, 2, 3, 4, seed=1)
+SHIFT = torch.tensor([[1, 0], [-2, 3]], dtype=torch.int32)
+NEIGHBOURS = torch.arange(24).view(2, 4, 3) % 5
 
 # Function of mmcv.ops, function of ours, tensors, and which of them get a gradient.
 CASES = {
@@ -83,6 +85,18 @@ CASES = {
         lambda i, b: ours.border_align(i, b, 3),
         (INPUT, random(2, 5, 4, seed=4) * 4 + 6),
         (0,),
+    ),
+    "tin_shift": (
+        lambda o, i: o.TINShift()(i, SHIFT),
+        lambda i: ours.tin_shift(i, SHIFT),
+        (INPUT,),
+        (0,),
+    ),
+    "assign_score_withk": (
+        lambda o, s, p, c: o.assign_score_withk(s, p, c, NEIGHBOURS, "sum"),
+        lambda s, p, c: ours.assign_score_withk(s, p, c, NEIGHBOURS),
+        (random(2, 4, 3, 2), random(2, 5, 2, 6, seed=1), random(2, 5, 2, 6, seed=2)),
+        (0, 1, 2),
     ),
 }
 
@@ -180,3 +194,26 @@ def test_filtered_lrelu(ops, fused):
     torch.testing.assert_close(mine, theirs)
     assert signs.dtype == torch.uint8
     assert signs.shape == (2, 8, 26 if fused else 27, 8)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_synchronised_batch_norm(ops, affine):
+    """On one process it is batch_norm, with mmcv's own running statistics."""
+    from mmcv.ops.sync_bn import SyncBatchNormFunction
+
+    mean, var = torch.zeros(8), torch.ones(8)
+    weight, bias = (random(8, seed=11), random(8, seed=12)) if affine else (None, None)
+    x = INPUT.clone().requires_grad_()
+    leaves = [t.requires_grad_() for t in (weight, bias) if t is not None]
+    options = 0.1, 1e-5, None, 1, "default"
+    output = SyncBatchNormFunction.apply(x, mean, var, weight, bias, *options)
+    running = torch.zeros(8), torch.ones(8)
+    expected = torch.nn.functional.batch_norm(x, *running, weight, bias, True, 0.1, 1e-5)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close((mean, var), running)
+    if affine:  # without, mmcv's own backward fails
+        grad = random(*INPUT.shape, seed=13)
+        for got, want in zip(
+            *(torch.autograd.grad(t, [x, *leaves], grad) for t in (output, expected))
+        ):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)

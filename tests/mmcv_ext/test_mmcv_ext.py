@@ -37,6 +37,8 @@ CASES = [
     *(f"deform_conv2d_{i}" for i in range(5)),
     *(f"roi_align_rotated_{i}" for i in (0, 1)),
     "bezier_align",
+    "active_rotated_filter",
+    "rotated_feature_align",
     *(f"psa_mask_{t}" for t in ("collect", "distribute")),
     *(f"ms_deform_attn_{i}" for i in range(3)),
     *(f"modulated_deform_conv2d_{i}" for i in (0, 1, 2, 4)),
