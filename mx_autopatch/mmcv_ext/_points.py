@@ -229,7 +229,7 @@ def three_interpolate_forward(
     n: int,
 ) -> None:
     """Fill in ``out_tensor``."""
-    from mx_autopatch.ops.group_points import three_interpolate
+    from mx_autopatch.ops.three_interpolate import three_interpolate
 
     out_tensor.copy_(three_interpolate(points_tensor, idx_tensor, weight_tensor))
 
@@ -245,7 +245,7 @@ def three_interpolate_backward(
     m: int,
 ) -> None:
     """Add to ``grad_points_tensor``."""
-    from mx_autopatch.ops.group_points import three_interpolate_backward
+    from mx_autopatch.ops.three_interpolate import three_interpolate_backward
 
     tensors = grad_out_tensor, idx_tensor, weight_tensor
     grad_points_tensor.add_(three_interpolate_backward(*tensors, grad_points_tensor.shape[2]))

@@ -12,13 +12,13 @@ from mx_autopatch.ops import ball_query as balls
 from mx_autopatch.ops import chamfer_distance as chamfer
 from mx_autopatch.ops import group_points as groups
 from mx_autopatch.ops import nearest_points as near
+from mx_autopatch.ops import three_interpolate as interpolation
 from mx_autopatch.ops.ball_query import ball_query, stack_ball_query
 from mx_autopatch.ops.chamfer_distance import chamfer_distance, chamfer_distance_backward
 from mx_autopatch.ops.group_points import (
     gather_points,
     group_points,
     stack_group_points,
-    three_interpolate,
 )
 from mx_autopatch.ops.nearest_points import (
     furthest_point_sampling,
@@ -26,6 +26,7 @@ from mx_autopatch.ops.nearest_points import (
     knn,
     three_nn,
 )
+from mx_autopatch.ops.three_interpolate import three_interpolate
 
 parts = pytest.mark.parametrize("part", [1 << 20, 50])
 
@@ -223,8 +224,8 @@ def test_opcheck():
         (random(4, 3, 2), count, ints(4, 2, high=2), count, 4),
     )
     index, weight = ints(2, 5, 3, high=3), random(2, 5, 3)
-    opcheck(groups.three_interpolate_op, (a, index, weight))
-    opcheck(groups.three_interpolate_backward_op, (random(2, 3, 5), index, weight, 7))
+    opcheck(interpolation.three_interpolate_op, (a, index, weight))
+    opcheck(interpolation.three_interpolate_backward_op, (random(2, 3, 5), index, weight, 7))
     opcheck(chamfer.chamfer_distance_op, (a, b.requires_grad_()))
     saved = [t.detach() for t in (a, b)]
     saved += [t.detach() for t in chamfer_distance(*saved)]
