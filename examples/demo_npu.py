@@ -123,7 +123,8 @@ def train_cuda(folder, epochs):
     for last, resume in ((epochs, []), (epochs + 1, ["--resume", "work_dirs/train_cuda/last.pth"])):
         log = f"train_cuda_{last}.log"
         command = [*launch, *script, "--epochs", last, *resume]
-        text += finish(start(folder, log, *command, MX_AUTOPATCH_DEVICE="soft"), folder, log)
+        # torchrun itself needs no device; its processes say theirs.
+        text += finish(start(folder, log, *command, MX_AUTOPATCH_DEVICE="cpu"), folder, log)
     lines = re.findall(r"^epoch .*", text, re.MULTILINE)
     print("\n".join(lines))
     losses = [float(re.search(r"loss ([\d.]+)", line)[1]) for line in lines]

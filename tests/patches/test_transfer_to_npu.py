@@ -128,6 +128,16 @@ def test_all_it_changes_is_named_and_taken_back(engine: Any, patch_file: Any) ->
         torch.zeros(1).cuda()
 
 
+def test_taken_back_with_what_others_put_round_it(engine: Any, patch_file: Any) -> None:
+    everyone = owners()
+    names, _ = state(everyone)
+    others = ["torch.distributed_backend", "torch.device_capability"]
+    engine(patches__only=[NAME, *others], device="soft")
+    assert all(any(o.status.in_force for o in bootstrap.report().of(n)) for n in (NAME, *others))
+    bootstrap.deactivate()
+    assert differing(names, state(everyone)[0]) == set()
+
+
 def test_what_was_put_off_is_all_that_it_assigns_there(patch_file: Any) -> None:
     # Read in its source: that no attribute of theirs is read, and which are assigned.
     spec = importlib.util.find_spec(patch_file.TRANSFER)

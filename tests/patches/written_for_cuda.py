@@ -11,6 +11,7 @@ import tempfile
 import warnings
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -244,6 +245,22 @@ def one_device_data_parallel():
     model = nn.DataParallel(nn.Linear(2, 2).cuda(), device_ids=[0])
     model(torch.ones(3, 2).cuda()).sum().backward()
     assert on_npu(model.module.weight.grad)
+
+
+@holds
+def process_groups():
+    with tempfile.TemporaryDirectory(prefix="of_cuda_") as folder:
+        meeting = os.path.join(folder, "cuda")
+        dist.init_process_group("nccl", f"file://{meeting}", world_size=1, rank=0)
+        assert os.path.exists(meeting)
+        assert dist.get_backend() == "hccl"
+        x = torch.ones(2, device="cuda")
+        dist.all_reduce(x)
+        assert x.tolist() == [1, 1]
+        model = nn.parallel.DistributedDataParallel(nn.Linear(2, 2).cuda(), device_ids=[0])
+        model(torch.ones(3, 2).cuda()).sum().backward()
+        assert on_npu(model.module.weight.grad)
+        dist.destroy_process_group()
 
 
 @holds

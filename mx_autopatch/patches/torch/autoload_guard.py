@@ -7,7 +7,7 @@ Why: torch loads torch_npu at the end of its own import, and where that fails, s
 How: without a CANN, real or soft, torch executes with its own switch
      TORCH_DEVICE_BACKEND_AUTOLOAD at 0; then the environment is as before, and the other
      backends that torch would have loaded are loaded. One line on stderr says how to get a
-     device (none if ``device`` is ``cpu`` or ``cuda``). ``import torch_npu`` raises its own
+     device (none if ``device`` is another than ``auto`` or ``npu``). ``import torch_npu`` raises its own
      error, so whoever probes for an NPU finds none.
      With a CANN there is a device to lose, so torch_npu is loaded, and if it cannot be, the
      error stands. Where it was made for another torch, one line adds what torch's error
@@ -45,7 +45,8 @@ def _guard(context: Context) -> tuple[str, Callable[[], None]]:
         if not pairing:
             raise NotNeeded("CANN is there")
         return pairing, lambda: _say(pairing) if sys.exc_info()[0] is not None else None
-    if context.config.device not in ("cpu", "cuda") and not _is_child():
+    # Of a rehearsal torch.soft_npu has said why there is none.
+    if context.config.device in ("auto", "npu") and not _is_child():
         _say(NO_CANN)
     os.environ[SWITCH] = "0"
 

@@ -27,7 +27,6 @@ Remove when: never; it is torch_npu's own way.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import sys
 import types
@@ -115,6 +114,7 @@ def _enable(jit_script: bool, later: Iterable[str]) -> tuple[list[Any], Undo]:
     import torch
 
     from mx_autopatch.patches.comparison import Change, Names
+    from mx_autopatch.patches.transfer_gaps import complete
 
     # Recorded as well, since transfer_to_npu changes the filters before it speaks.
     with warnings.catch_warnings(record=True):
@@ -147,8 +147,7 @@ def _enable(jit_script: bool, later: Iterable[str]) -> tuple[list[Any], Undo]:
         builtins = _builtins() if jit_script else {}
         try:
             with _put_off(later):
-                importlib.import_module(TRANSFER)
-                _complete(torch)
+                complete(torch, importlib.import_module(TRANSFER))
             if jit_script:
                 _give_script_back(torch)
         except BaseException:
@@ -202,57 +201,6 @@ def _give(context: Context) -> str:
     for name, value in given.items():
         setattr(module, name, value)
     return ", ".join(given)
-
-
-def _by_index(npu: Callable[..., Any]) -> Callable[..., Any]:
-    """``.cuda()`` of a tensor or module, for which ``.npu()`` takes an index, if anything."""
-    import torch
-
-    @functools.wraps(npu)
-    def cuda(self: Any, device: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(device, str):
-            device = torch.device(device)
-        if isinstance(device, torch.device) and device.type in ("cuda", "npu"):
-            device = device.index
-        return npu(self, *args, **kwargs) if device is None else npu(self, device, *args, **kwargs)
-
-    return cuda
-
-
-def _but_the_first(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have ``cuda`` replaced in all arguments but the first, which is the path of a file."""
-    original: Any = getattr(function, "__wrapped__", function)
-    replaced = sys.modules[TRANSFER]._wrapper_cuda
-
-    @functools.wraps(original)
-    def with_file(*args: Any, **kwargs: Any) -> Any:
-        @functools.wraps(original)
-        def rest(*others: Any, **more: Any) -> Any:
-            return original(*args[:1], *others, **more)
-
-        return replaced(rest)(*args[1:], **kwargs)
-
-    return with_file
-
-
-def _complete(torch: Any) -> None:
-    """What scripts say as well and transfer_to_npu leaves at CUDA, or replaces too much in."""
-    torch.load, torch.from_file = _but_the_first(torch.load), _but_the_first(torch.from_file)
-    for owner in (torch.Tensor, torch.nn.Module):
-        owner.cuda = _by_index(owner.npu)
-    of_tensor = torch.Tensor.type
-
-    @functools.wraps(of_tensor)
-    def type(self: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(dtype, str):  # .type("torch.cuda.FloatTensor")
-            dtype = dtype.replace("torch.cuda.", "torch.npu.")
-        return of_tensor(self, dtype, *args, **kwargs)
-
-    torch.Tensor.type = type
-    # DataParallel has a copy of what transfer_to_npu replaces in torch._utils.
-    parallel: Any = importlib.import_module("torch.nn.parallel.data_parallel")
-    if hasattr(parallel, "_get_available_device_type"):
-        parallel._get_available_device_type = torch._utils._get_available_device_type
 
 
 def _give_script_back(torch: Any) -> None:
