@@ -6,8 +6,8 @@ Why: torch loads torch_npu at the end of its own import, and where that fails, s
      set_env.sh was not sourced.
 How: without a CANN, real or soft, torch executes with its own switch
      TORCH_DEVICE_BACKEND_AUTOLOAD at 0; then the environment is as before, and the other
-     backends that torch would have loaded are loaded. One line on stderr says how to get a
-     device (none if ``device`` is another than ``auto`` or ``npu``). ``import torch_npu`` raises its own
+     backends that torch would have loaded are loaded. Where ``device`` is ``auto`` or
+     ``npu``, one line on stderr says how to get one. ``import torch_npu`` raises its own
      error, so whoever probes for an NPU finds none.
      With a CANN there is a device to lose, so torch_npu is loaded, and if it cannot be, the
      error stands. Where it was made for another torch, one line adds what torch's error
