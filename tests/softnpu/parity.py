@@ -180,9 +180,10 @@ def report(tally: Tally, seconds: float, whole: bool = True) -> int:
     for text in old:
         print(text)
     total = sum(tally.checks.values())
+    calls = sum(name.startswith("aten::") for name in tally.operators)
     print(
-        f"{len(tally.operators)} operators of OpInfo, through {len(tally.overloads)} of the "
-        f"{len(registered)} aten overloads that torch_npu registers\n"
+        f"{len(tally.operators) - calls} operators of OpInfo and {calls} further calls, through "
+        f"{len(tally.overloads)} of the {len(registered)} aten overloads that torch_npu registers\n"
         f"{total} comparisons: {', '.join(f'{n} {kind}' for kind, n in tally.checks.items())}\n"
         f"{total - len(tally.failures)} agree, {len(tally.failures) - len(new)} differ for a "
         f"reason given in parity_known.py, {len(new)} disagree; {seconds:.0f} s"
