@@ -23,6 +23,7 @@ from . import (
     _pooling,
     _sparse,
     _sync_bn,
+    _text,
     _voxels,
     _windows,
 )
@@ -41,6 +42,7 @@ _MODULES = (
     _pooling,
     _sparse,
     _sync_bn,
+    _text,
     _voxels,
     _windows,
 )
