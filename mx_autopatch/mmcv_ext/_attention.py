@@ -32,15 +32,22 @@ def ms_deform_attn_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
     grad_output: Tensor,
-    grad_value: Tensor,
-    grad_sampling_loc: Tensor,
-    grad_attn_weight: Tensor,
-    im2col_step: int,
-) -> None:
-    """Fill in the three gradients."""
+    grad_value: Tensor | int,
+    grad_sampling_loc: Tensor | None = None,
+    grad_attn_weight: Tensor | None = None,
+    im2col_step: int = 64,
+) -> list[Tensor] | None:
+    """Fill in the three gradients.
+
+    mmcv 1.3.2 passes ``im2col_step`` in the place of the first, and wants the
+    gradients returned.
+    """
     from mx_autopatch.ops.ms_deform_attn import ms_deform_attn_backward
 
     tensors = value, value_spatial_shapes, value_level_start_index
     grads = ms_deform_attn_backward(grad_output, *tensors, sampling_locations, attention_weights)
+    if grad_sampling_loc is None or grad_attn_weight is None or isinstance(grad_value, int):
+        return list(grads)
     for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads):
         target.copy_(grad)
+    return None

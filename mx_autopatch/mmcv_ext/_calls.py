@@ -19,6 +19,8 @@ __all__ = [
     "roi_align_forward",
     "sigmoid_focal_loss_backward",
     "sigmoid_focal_loss_forward",
+    "softmax_focal_loss_backward",
+    "softmax_focal_loss_forward",
 ]
 
 _POOL_MODES = ("max", "avg")  # as mmcv numbers them
@@ -116,3 +118,39 @@ def sigmoid_focal_loss_backward(
     from mx_autopatch.ops.focal_loss import sigmoid_focal_loss_backward
 
     grad_input.copy_(sigmoid_focal_loss_backward(input, target, gamma, alpha, weight))
+
+
+def softmax_focal_loss_forward(
+    softmax: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Fill in ``output`` (N,); an empty ``weight`` is none."""
+    from mx_autopatch.ops.softmax_focal_loss import softmax_focal_loss
+
+    logits = _logits(softmax)
+    weight = weight.to(logits.dtype)
+    output.copy_(softmax_focal_loss(logits, target, gamma, alpha, weight))
+
+
+def softmax_focal_loss_backward(
+    softmax: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    buff: Tensor,
+    grad_input: Tensor,
+    gamma: float,
+    alpha: float,
+) -> None:
+    """Fill in ``grad_input``, the derivatives of each row's loss by its logits."""
+    from mx_autopatch.ops.softmax_focal_loss import softmax_focal_loss_backward
+
+    logits = _logits(softmax)
+    weight = weight.to(logits.dtype)
+    grad_input.copy_(softmax_focal_loss_backward(logits, target, gamma, alpha, weight))
+
+
+def _logits(softmax: Tensor) -> Tensor:
+    """Logits of these probabilities, limited as the compiled function limits them."""
+    import torch
+
+    wide = softmax if softmax.dtype == torch.float64 else softmax.float()
+    return wide.clamp(min=torch.finfo(torch.float32).tiny).log()

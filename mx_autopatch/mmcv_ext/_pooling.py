@@ -33,14 +33,16 @@ def roi_align_rotated_forward(
     pooled_height: int,
     pooled_width: int,
     spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-    clockwise: bool,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+    clockwise: bool = False,
+    sample_num: int | None = None,
 ) -> None:
-    """Fill in ``output``."""
+    """Fill in ``output``. ``sample_num`` is the name of the ratio before mmcv 1.4.6."""
     from mx_autopatch.ops.roi_align_rotated import roi_align_rotated
 
-    options = spatial_scale, sampling_ratio, aligned, clockwise
+    ratio = sampling_ratio if sample_num is None else sample_num
+    options = spatial_scale, ratio, aligned, clockwise
     output.copy_(roi_align_rotated(input, rois, (pooled_height, pooled_width), *options))
 
 
@@ -51,14 +53,16 @@ def roi_align_rotated_backward(
     pooled_height: int,
     pooled_width: int,
     spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-    clockwise: bool,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+    clockwise: bool = False,
+    sample_num: int | None = None,
 ) -> None:
     """Fill in ``grad_input``. Called by position: upstream mixes up the tensors' names."""
     from mx_autopatch.ops.roi_align_rotated import roi_align_rotated_backward
 
-    options = spatial_scale, sampling_ratio, aligned, clockwise
+    ratio = sampling_ratio if sample_num is None else sample_num
+    options = spatial_scale, ratio, aligned, clockwise
     grad_input.copy_(roi_align_rotated_backward(grad_output, rois, grad_input.shape, *options))
 
 

@@ -19,7 +19,9 @@ from .bezier_align import bezier_align
 from .bias_act import bias_act
 from .border_align import border_align
 from .carafe import carafe
+from .corner_pool import corner_pool
 from .correlation import correlation
+from .criss_cross import criss_cross_affinity, criss_cross_map
 from .deform_conv import deform_conv2d, modulated_deform_conv2d
 from .deform_roi_pool import deform_roi_pool
 from .filtered_lrelu import filtered_lrelu
@@ -35,6 +37,7 @@ from .roi_align import roi_align
 from .roi_align_rotated import roi_align_rotated
 from .roi_pool import roi_pool
 from .rotated_feature_align import rotated_feature_align
+from .softmax_focal_loss import softmax_focal_loss
 from .tin_shift import tin_shift
 from .upfirdn2d import upfirdn2d
 
@@ -45,7 +48,10 @@ __all__ = [
     "bias_act",
     "border_align",
     "carafe",
+    "corner_pool",
     "correlation",
+    "criss_cross_affinity",
+    "criss_cross_map",
     "deform_conv2d",
     "deform_roi_pool",
     "filtered_lrelu",
@@ -63,6 +69,7 @@ __all__ = [
     "roi_pool",
     "rotated_feature_align",
     "sigmoid_focal_loss",
+    "softmax_focal_loss",
     "tin_shift",
     "upfirdn2d",
 ]

@@ -33,6 +33,7 @@ ROIS = torch.tensor(
 )
 TURNED = torch.cat((ROIS, torch.tensor([[0.3], [2.0], [-1.0]])), 1)
 OFFSET = random(3, 2, 3, 4, seed=1)
+LABELS = torch.tensor([0, 3, 1, 2, 2, 0])
 SHIFT = torch.tensor([[1, 0], [-2, 3]], dtype=torch.int32)
 NEIGHBOURS = torch.arange(24).view(2, 4, 3) % 5
 
@@ -98,6 +99,12 @@ CASES = {
         (random(2, 4, 3, 2), random(2, 5, 2, 6, seed=1), random(2, 5, 2, 6, seed=2)),
         (0, 1, 2),
     ),
+    "softmax_focal_loss": (
+        lambda o, x, w: o.softmax_focal_loss(x, LABELS, 1.5, 0.3, w, "none"),
+        lambda x, w: ours.softmax_focal_loss(x, LABELS, 1.5, 0.3, w),
+        (random(6, 4), random(4, seed=1).exp()),
+        (),
+    ),
 }
 
 
@@ -109,7 +116,8 @@ def test_mmcv_gives_what_our_operator_gives(ops, case):
         leaves = [t.clone().requires_grad_(i in wrt) for i, t in enumerate(tensors)]
         output = f(*leaves)
         cotangent = torch.arange(1.0, output.numel() + 1).cos().view(output.shape)
-        results.append((output, *torch.autograd.grad(output, [leaves[i] for i in wrt], cotangent)))
+        grads = torch.autograd.grad(output, [leaves[i] for i in wrt], cotangent) if wrt else ()
+        results.append((output, *grads))
     for got, want in zip(*results):
         torch.testing.assert_close(got, want)
 
@@ -217,3 +225,15 @@ def test_synchronised_batch_norm(ops, affine):
             *(torch.autograd.grad(t, [x, *leaves], grad) for t in (output, expected))
         ):
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_softmax_focal_loss(ops, dtype):
+    x = random(6, 4).to(dtype)
+    leaves = [x.clone().requires_grad_() for _ in range(2)]
+    theirs = ops.softmax_focal_loss(leaves[0], LABELS, 1.5, 0.3, None, "sum")
+    mine = ours.softmax_focal_loss(leaves[1], LABELS, 1.5, 0.3).sum()
+    tolerance = {"rtol": 1e-2, "atol": 1e-2} if dtype == torch.float16 else {}
+    torch.testing.assert_close(theirs, mine, **tolerance)
+    grads = [torch.autograd.grad(t, leaf)[0] for t, leaf in zip((theirs, mine), leaves)]
+    torch.testing.assert_close(*grads, **tolerance)
