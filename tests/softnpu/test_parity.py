@@ -23,9 +23,9 @@ def _one_thread():
 
 
 def test_a_part_of_torchs_operators_agrees_with_the_cpu():
-    tally = parity.run(random.Random(SEED).sample(parity.operators(), 60), limit=1)
-    assert sum(tally.checks.values()) > 500
-    assert len(tally.overloads) > 60
+    tally = parity.run(random.Random(SEED).sample(parity.operators(), 40), limit=1)
+    assert sum(tally.checks.values()) > 300
+    assert len(tally.overloads) > 50
     assert [str(each) for each in parity.unexplained(tally.failures)] == []
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 from mx_autopatch.softnpu.aten import copies, normalisation, products, recurrent, sequences
 from mx_autopatch.softnpu.aten.native import NATIVE
-from mx_autopatch.softnpu.kernels import refused
+from mx_autopatch.softnpu.kernels import Kernel, refused
 
 __all__ = ["FUNCTIONS", "NATIVE", "SPECIAL"]
 
@@ -17,11 +19,15 @@ _REFUSED = {
 }
 
 #: Name to a kernel: it is called with the tensors of the device.
-SPECIAL = {
+SPECIAL: dict[str, Kernel] = {
     **copies.KERNELS,
     **sequences.KERNELS,
     **{name: refused(name, why) for name, why in _REFUSED.items()},
 }
 
 #: Name to a function that computes an operator on CPU tensors, where the CPU has no kernel.
-FUNCTIONS = {**normalisation.FUNCTIONS, **products.FUNCTIONS, **recurrent.FUNCTIONS}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **normalisation.FUNCTIONS,
+    **products.FUNCTIONS,
+    **recurrent.FUNCTIONS,
+}
