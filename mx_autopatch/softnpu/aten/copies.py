@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctypes import memset
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
@@ -122,7 +122,7 @@ def zeros(
     return made.zero_()
 
 
-KERNELS = {
+KERNELS: dict[str, Callable[..., Any]] = {
     "aten::copy_": copy_,
     "aten::_copy_from_and_resize": _copy_from_and_resize,
     "aten::clone": clone,

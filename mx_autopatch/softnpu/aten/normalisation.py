@@ -14,6 +14,8 @@ Source: torch/nn/modules/_functions.py, which calls them, and the derivative of
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 import torch
 from torch import Tensor
 
@@ -138,7 +140,7 @@ def batch_norm_backward_elemt(
     return gradient.to(input.dtype)
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "aten::batch_norm_stats": batch_norm_stats,
     "aten::batch_norm_gather_stats_with_counts": batch_norm_gather_stats_with_counts,
     "aten::batch_norm_elemt": batch_norm_elemt,

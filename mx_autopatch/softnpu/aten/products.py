@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,7 @@ def masked_scale(self: Tensor, mask: Tensor, scale: float) -> Tensor:
     return self * mask.to(self.dtype) * scale
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "aten::mm.dtype": mm,
     "aten::mm.dtype_out": into_out(mm),
     "aten::bmm.dtype": bmm,

@@ -8,6 +8,8 @@ Source: the equations in the documentation of torch.nn.LSTMCell and torch.nn.GRU
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 import torch
 from torch import Tensor
 
@@ -93,7 +95,7 @@ def gru_cell_backward(
     return input_gates, hidden_gates, grad_hy * update, *biases
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "aten::_thnn_fused_lstm_cell": lstm_cell,
     "aten::_thnn_fused_lstm_cell_backward_impl": lstm_cell_backward,
     "aten::_thnn_fused_gru_cell": gru_cell,

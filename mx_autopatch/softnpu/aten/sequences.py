@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 import torch
 from torch import Tensor
 
@@ -29,4 +31,4 @@ def _pack_padded_sequence(
     return on_device(packed, input.device), sizes
 
 
-KERNELS = {"aten::_pack_padded_sequence": _pack_padded_sequence}
+KERNELS: dict[str, Callable[..., Any]] = {"aten::_pack_padded_sequence": _pack_padded_sequence}
