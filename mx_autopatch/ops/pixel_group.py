@@ -75,6 +75,8 @@ def pixel_group(
 
 
 def _regions(score: Tensor, labels: Tensor, number: int) -> list[list[float]]:
+    # A list of numbers is made on the CPU anyway.
+    score, labels = score.cpu(), labels.cpu()
     y, x = (labels > 0).nonzero(as_tuple=True)
     label = labels[y, x].long()
     count = torch.bincount(label, minlength=number)

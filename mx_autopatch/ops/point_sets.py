@@ -196,7 +196,7 @@ def min_area_polygons_op(pointsets: Tensor) -> Tensor:
     # The smallest rectangle has a side along one of the hull.
     hull_x, hull_y = _take((x, y), hull(x, y))
     dx, dy = hull_x.roll(-1, 1) - hull_x, hull_y.roll(-1, 1) - hull_y
-    length = torch.hypot(dx, dy)
+    length = (dx.square() + dy.square()).sqrt()
     # Nine points in one place have no side: any direction, and a rectangle of no size.
     point = (length == 0).all(1, keepdim=True)
     dx, dy = torch.where(point, 1.0, dx / length), torch.where(point, 0.0, dy / length)

@@ -212,8 +212,9 @@ def indice_maxpool_op(
 ) -> Tensor:
     output = features.new_zeros(num_out, features.shape[1])
     for _, source, target in _elements(indice_pairs, indice_pair_num):
-        # Not torch.maximum, which lets NaN through: upstream's NaN is greater than nothing.
-        output[target] = torch.fmax(output[target], features[source])
+        rows, best = features[source], output[target]
+        # Not torch.maximum, which lets NaN through: to upstream NaN exceeds nothing.
+        output[target] = torch.where(rows > best, rows, best)
     return output
 
 

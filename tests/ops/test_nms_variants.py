@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -12,10 +13,12 @@ from test_box_iou import bev, quadri, rotated
 from torch.library import opcheck
 
 from mx_autopatch.ops import _box_pairs, box_iou
-from mx_autopatch.ops import nms_rotated as module
 from mx_autopatch.ops.nms_match import nms_match, nms_match_op
 from mx_autopatch.ops.nms_rotated import nms3d, nms3d_normal, nms_quadri, nms_rotated
 from mx_autopatch.ops.soft_nms import soft_nms, soft_nms_op
+
+# The package exports the function under the module's name.
+module = importlib.import_module("mx_autopatch.ops.nms_rotated")
 
 
 def random_boxes(n, seed=0, extent=60.0):

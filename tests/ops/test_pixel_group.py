@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import deque
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from operator_checks import random
 from torch.library import opcheck
 
-from mx_autopatch.ops import pixel_group as module
 from mx_autopatch.ops.pixel_group import contour_expand, pixel_group
+
+# The package exports the function under the module's name.
+module = importlib.import_module("mx_autopatch.ops.pixel_group")
 
 
 def flood(labels, queue, steps, allowed):

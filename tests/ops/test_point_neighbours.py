@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from operator_checks import assert_agree, assert_rounded_once, random
 from torch.library import opcheck
 
 from mx_autopatch.ops import _neighbours
-from mx_autopatch.ops import ball_query as balls
-from mx_autopatch.ops import chamfer_distance as chamfer
-from mx_autopatch.ops import group_points as groups
 from mx_autopatch.ops import nearest_points as near
-from mx_autopatch.ops import three_interpolate as interpolation
 from mx_autopatch.ops.ball_query import ball_query, stack_ball_query
 from mx_autopatch.ops.chamfer_distance import chamfer_distance, chamfer_distance_backward
 from mx_autopatch.ops.group_points import (
@@ -27,6 +25,12 @@ from mx_autopatch.ops.nearest_points import (
     three_nn,
 )
 from mx_autopatch.ops.three_interpolate import three_interpolate
+
+# The package exports the functions under the modules' names.
+balls, chamfer, groups, interpolation = (
+    importlib.import_module(f"mx_autopatch.ops.{name}")
+    for name in ("ball_query", "chamfer_distance", "group_points", "three_interpolate")
+)
 
 parts = pytest.mark.parametrize("part", [1 << 20, 50])
 

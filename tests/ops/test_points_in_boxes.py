@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -9,7 +10,6 @@ import torch
 from operator_checks import assert_rounded_once, random
 from torch.library import opcheck
 
-from mx_autopatch.ops import points_in_boxes as module
 from mx_autopatch.ops.points_in_boxes import points_in_boxes, points_in_boxes_part
 from mx_autopatch.ops.roiaware_pool3d import (
     roiaware_pool3d,
@@ -18,6 +18,9 @@ from mx_autopatch.ops.roiaware_pool3d import (
     roiaware_pool3d_op,
 )
 from mx_autopatch.ops.roipoint_pool3d import roipoint_pool3d, roipoint_pool3d_op
+
+# The package exports the function under the module's name.
+module = importlib.import_module("mx_autopatch.ops.points_in_boxes")
 
 
 def scene(batch=2, points=60, boxes=5, seed=0, dtype=torch.float64):
