@@ -48,7 +48,7 @@ SUCCEED = (
     *("aclopSetAttrBool", "aclopSetAttrDataType", "aclopSetAttrFloat", "aclopSetAttrInt"),
     *("aclopSetAttrString", "aclopSetAttrListBool", "aclopSetAttrListFloat"),
     *("aclopSetAttrListInt", "aclopSetAttrListListInt"),
-    # collective communication: Gloo's (hccl.py), not HCCL's
+    # collective communication: Gloo's (hccl/), not HCCL's
     *("HcclSetConfig",),
     # profiling: nothing is recorded
     *("MsprofRegisterCallback", "MsprofReportAdditionalInfo", "MsprofReportApi"),
