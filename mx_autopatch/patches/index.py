@@ -108,6 +108,21 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "torch_scatter.provided": (
+        "mx_autopatch.patches.torch_scatter.provided",
+        (
+            "torch_scatter",
+            "torch_scatter.scatter",
+            "torch_scatter.segment_coo",
+            "torch_scatter.segment_csr",
+            "torch_scatter.composite",
+            "torch_scatter.composite.logsumexp",
+            "torch_scatter.composite.softmax",
+            "torch_scatter.composite.std",
+            "torch_scatter.utils",
+        ),
+        True,
+    ),
     "yapf.format_code": (
         "mx_autopatch.patches.yapf.format_code",
         ("yapf.yapflib.yapf_api",),

@@ -1,0 +1,1 @@
+"""The torch_scatter that is not installed."""
