@@ -32,6 +32,12 @@ def pixel_rows(images: Tensor) -> Tensor:
 def weighted_bags(rows: Tensor, index: Tensor, weight: Tensor, count: Tensor) -> Tensor:
     """Bag k is the weighted sum of the next ``count[k]`` rows of ``rows[index]``; 0 if none."""
     ends = torch.cat((count.new_zeros(1), count.cumsum(0)))
+    # embedding_bag is fast for contiguous rows only, which an expanded gradient is not.
     return embedding_bag(
-        index, rows, ends, mode="sum", per_sample_weights=weight, include_last_offset=True
+        index,
+        rows.contiguous(),
+        ends,
+        mode="sum",
+        per_sample_weights=weight,
+        include_last_offset=True,
     )

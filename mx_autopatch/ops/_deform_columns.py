@@ -11,7 +11,7 @@ from ._bilinear import pixel_rows
 from ._check import compute_dtype
 from ._sampling import bilinear_taps, sampled, scattered, with_zero_row
 
-__all__ = ["DeformColumns", "image_parts"]
+__all__ = ["DeformColumns", "by_group", "image_parts", "weight_matrix"]
 
 _ELEMENTS = 1 << 22  # of columns at a time, but at least one image
 
@@ -27,6 +27,19 @@ def image_parts(images: int, size: list[int], matrix: Tensor) -> Iterator[slice]
     step = max(_ELEMENTS // max(each, 1), 1)
     for begin in range(0, images, step):
         yield slice(begin, begin + step)
+
+
+def weight_matrix(weight: Tensor, groups: int) -> Tensor:
+    """(groups, O / groups, kh * kw * C / groups), in the dtype to calculate in."""
+    rows = weight.permute(0, 2, 3, 1).reshape(groups, weight.shape[0] // groups, -1)
+    return rows.to(compute_dtype(weight.dtype))
+
+
+def by_group(columns: Tensor, groups: int) -> Tensor:
+    """Columns (N, taps, C) as (groups, N, taps * C / groups)."""
+    pixels, taps, channels = columns.shape
+    columns = columns.view(pixels, taps, groups, channels // groups)
+    return columns.permute(2, 0, 1, 3).reshape(groups, pixels, -1)
 
 
 class DeformColumns:

@@ -145,8 +145,10 @@ def assign_score_withk_backward_op(
         step = max(_ELEMENTS // (2 * matrices * channels), 1)
         for begin in range(0, flat.shape[0], step):
             part = slice(begin, begin + step)
-            # -1 is the row of zeros, at the end.
-            dots = torch.bmm(bags.rows[bags.row[part]], grad[part, :, None])[..., 0]
+            row = bags.row[part].flatten()
+            taps = bags.rows.index_select(0, row.where(row >= 0, bags.rows.shape[0] - 1))
+            taps = taps.view(-1, 2 * matrices, channels).transpose(1, 2)
+            dots = torch.bmm(grad[part, None], taps)[:, 0]
             flat[part] = dots[:, :matrices] - dots[:, matrices:]
     return grads[0], grads[1], grads[2]
 

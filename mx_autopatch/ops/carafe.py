@@ -147,7 +147,9 @@ class _Windows:
     def grad_masks(self, grad: Tensor) -> Tensor:
         dots = torch.empty_like(self.weight)
         for part in self._parts():
-            window = self.rows[self.row[part]]  # where -1 is the row of zeros
+            row = self.row[part].flatten()
+            window = self.rows.index_select(0, row.where(row >= 0, self.rows.shape[0] - 1))
+            window = window.view(-1, self.window, self.rows.shape[1])
             torch.bmm(grad[part], window.transpose(1, 2), out=dots[part])
         images, _, height, width = self.shape
         scale = self.scale

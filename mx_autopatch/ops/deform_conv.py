@@ -19,12 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._check import check_same_device, check_tensor, compute_dtype, pair
-from ._deform_columns import DeformColumns, image_parts
+from ._check import check_same_device, check_tensor
+from ._deform_columns import DeformColumns, by_group, image_parts, weight_matrix
+from ._deform_geometry import check_arguments, options_of, output_size
 
 __all__ = ["deform_conv2d", "deform_conv2d_backward", "modulated_deform_conv2d"]
-
-_Options = tuple[list[int], list[int], list[int], int, int]
 
 
 def deform_conv2d(
@@ -59,8 +58,8 @@ def deform_conv2d(
         ValueError: wrong shape or size, or different devices.
     """
     name = "deform_conv2d"
-    options = _options(name, stride, padding, dilation, groups, deform_groups)
-    _check(name, input, offset, None, weight, None, *options)
+    options = options_of(name, stride, padding, dilation, groups, deform_groups)
+    check_arguments(name, input, offset, None, weight, None, *options)
     return deform_conv2d_op(input, offset, None, weight, None, *options)
 
 
@@ -85,8 +84,8 @@ def modulated_deform_conv2d(
     name = "modulated_deform_conv2d"
     if mask is None:
         raise TypeError(f"{name}: mask: expected a torch.Tensor, got NoneType")
-    options = _options(name, stride, padding, dilation, groups, deform_groups)
-    _check(name, input, offset, mask, weight, bias, *options)
+    options = options_of(name, stride, padding, dilation, groups, deform_groups)
+    check_arguments(name, input, offset, mask, weight, bias, *options)
     return deform_conv2d_op(input, offset, mask, weight, bias, *options)
 
 
@@ -109,79 +108,13 @@ def deform_conv2d_backward(
     which is None, is an empty tensor.
     """
     name = "deform_conv2d_backward"
-    options = _options(name, stride, padding, dilation, groups, deform_groups)
-    output = _check(name, input, offset, mask, weight, None, *options)
+    options = options_of(name, stride, padding, dilation, groups, deform_groups)
+    output = check_arguments(name, input, offset, mask, weight, None, *options)
     check_tensor(name, "grad_output", grad_output, output, input.dtype)
     check_same_device(name, input=input, grad_output=grad_output)
     return deform_conv2d_backward_op(
         grad_output, input, offset, mask, weight, *options, [bool(n) for n in needed]
     )
-
-
-def _options(
-    op: str,
-    stride: int | Sequence[int],
-    padding: int | Sequence[int],
-    dilation: int | Sequence[int],
-    groups: int,
-    deform_groups: int,
-) -> _Options:
-    for key, value in (("groups", groups), ("deform_groups", deform_groups)):
-        if value < 1:
-            raise ValueError(f"{op}: {key}: expected at least 1, got {value}")
-    pairs = pair(op, "stride", stride, 1), pair(op, "padding", padding, 0)
-    return *pairs, pair(op, "dilation", dilation, 1), int(groups), int(deform_groups)
-
-
-def _output_size(
-    input: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
-) -> list[int]:
-    sizes = zip(input.shape[2:], weight.shape[2:], stride, padding, dilation)
-    return [(size + 2 * p - d * (kernel - 1) - 1) // s + 1 for size, kernel, s, p, d in sizes]
-
-
-def _check(
-    op: str,
-    input: Tensor,
-    offset: Tensor,
-    mask: Tensor | None,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> tuple[int, ...]:
-    """Raise for a bad argument; return the shape of the output."""
-    check_tensor(op, "input", input, ("B", "C", "H", "W"))
-    batch, channels = input.shape[:2]
-    for key, value in (("groups", groups), ("deform_groups", deform_groups)):
-        if channels % value:
-            raise ValueError(
-                f"{op}: {key}: expected a divisor of the {channels} channels of input, got {value}"
-            )
-    check_tensor(op, "weight", weight, ("O", channels // groups, "kh", "kw"), input.dtype)
-    out_channels, _, *kernel = weight.shape
-    if out_channels % groups:
-        raise ValueError(
-            f"{op}: groups: expected a divisor of the {out_channels} filters of weight, "
-            f"got {groups}"
-        )
-    size = _output_size(input, weight, stride, padding, dilation)
-    if min(size) < 1 or min(kernel) < 1:
-        raise ValueError(
-            f"{op}: input: expected a size that the kernel {tuple(kernel)} fits into, "
-            f"got {tuple(input.shape[2:])}"
-        )
-    taps = deform_groups * kernel[0] * kernel[1]
-    check_tensor(op, "offset", offset, (batch, 2 * taps, *size), input.dtype)
-    if mask is not None:
-        check_tensor(op, "mask", mask, (batch, taps, *size), input.dtype)
-    if bias is not None:
-        check_tensor(op, "bias", bias, (out_channels,), input.dtype)
-    check_same_device(op, input=input, offset=offset, mask=mask, weight=weight, bias=bias)
-    return batch, out_channels, *size
 
 
 _OPTIONS = (
@@ -207,11 +140,11 @@ def deform_conv2d_op(
     groups: int,
     deform_groups: int,
 ) -> Tensor:
-    size = _output_size(input, weight, stride, padding, dilation)
+    size = output_size(input, weight, stride, padding, dilation)
     output = input.new_empty((input.shape[0], weight.shape[0], *size))
     if not (output.numel() and input.numel()):
         return output.zero_() if bias is None else output.copy_(bias[:, None, None])
-    matrix = _matrix(weight, groups)
+    matrix = weight_matrix(weight, groups)
     for part in image_parts(input.shape[0], size, matrix):
         columns = DeformColumns(
             input[part],
@@ -223,7 +156,7 @@ def deform_conv2d_op(
             dilation,
             deform_groups,
         )
-        rows = torch.bmm(_by_group(columns.values(), groups), matrix.transpose(1, 2))
+        rows = torch.bmm(by_group(columns.values(), groups), matrix.transpose(1, 2))
         # (groups, images * pixels, O / groups)
         rows = rows.view(groups, -1, size[0] * size[1], rows.shape[2])
         target = output[part].view(rows.shape[1], groups, rows.shape[3], rows.shape[2])
@@ -233,19 +166,6 @@ def deform_conv2d_op(
         else:
             target.copy_(rows + bias.to(rows.dtype).view(groups, -1, 1))
     return output
-
-
-def _matrix(weight: Tensor, groups: int) -> Tensor:
-    """(groups, O / groups, kh * kw * C / groups), in the dtype to calculate in."""
-    rows = weight.permute(0, 2, 3, 1).reshape(groups, weight.shape[0] // groups, -1)
-    return rows.to(compute_dtype(weight.dtype))
-
-
-def _by_group(columns: Tensor, groups: int) -> Tensor:
-    """Columns (N, taps, C) as (groups, N, taps * C / groups)."""
-    pixels, taps, channels = columns.shape
-    columns = columns.view(pixels, taps, groups, channels // groups)
-    return columns.permute(2, 0, 1, 3).reshape(groups, pixels, -1)
 
 
 @torch.library.custom_op(
@@ -273,7 +193,7 @@ def deform_conv2d_backward_op(
         for grad in grads:
             grad.zero_()
         return grads
-    matrix = _matrix(weight, groups)
+    matrix = weight_matrix(weight, groups)
     grad_matrix = torch.zeros_like(matrix)
     for part in image_parts(input.shape[0], list(grad_output.shape[2:]), matrix):
         columns = DeformColumns(
@@ -288,9 +208,9 @@ def deform_conv2d_backward_op(
         )
         grad = grad_output[part].to(matrix.dtype).unflatten(1, (groups, -1)).transpose(0, 1)
         # (groups, images, O / groups, Ho, Wo) as (groups, O / groups, images * pixels)
-        grad = grad.transpose(1, 2).flatten(2)
+        grad = grad.transpose(1, 2).flatten(2).contiguous()
         if needed[3]:
-            grad_matrix.baddbmm_(grad, _by_group(columns.values(), groups))
+            grad_matrix.baddbmm_(grad, by_group(columns.values(), groups))
         if not any(needed[:3]):
             continue
         grad_columns = torch.bmm(grad.transpose(1, 2), matrix)
@@ -331,7 +251,7 @@ def _(
     groups: int,
     deform_groups: int,
 ) -> Tensor:
-    size = _output_size(input, weight, stride, padding, dilation)
+    size = output_size(input, weight, stride, padding, dilation)
     return input.new_empty((input.shape[0], weight.shape[0], *size))
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ._check import check_same_device, check_tensor, compute_dtype
+from ._signs import activate, packed, seen, signs_shape, sizes_of, taps
 from .upfirdn2d import resample
 
 __all__ = ["filtered_lrelu", "filtered_lrelu_act", "filtered_lrelu_with_signs"]
@@ -123,7 +123,7 @@ def filtered_lrelu_with_signs(
             raise ValueError(f"{name}: {key}: expected at least 1, got {factor}")
     left, right, top, bottom = padding
     sizes = [int(up), int(down), top, bottom, left, right, *offset]
-    middle, size = _sizes(input.shape, filter_up, filter_down, sizes)
+    middle, size = sizes_of(input.shape, filter_up, filter_down, sizes)
     if min(size) < 1:
         raise ValueError(
             f"{name}: filter_down: expected at most the size of the up-sampled image "
@@ -169,29 +169,6 @@ def _check_signs(op: str, input: Tensor, signs: Tensor | None) -> None:
         check_same_device(op, input=input, signs=signs)
 
 
-def _sizes(
-    shape: Sequence[int], filter_up: Tensor, filter_down: Tensor, sizes: list[int]
-) -> tuple[list[int], list[int]]:
-    """Sizes (y, x) of the up-sampled image and of the output."""
-    up, down, *padding = sizes[:6]
-    middle, size = [], []
-    for i in (0, 1):
-        n = shape[2 + i] * up + padding[2 * i] + padding[2 * i + 1] - _taps(filter_up, i) + 1
-        middle.append(n)
-        size.append((n - _taps(filter_down, i)) // down + 1)
-    return middle, size
-
-
-def _taps(filter: Tensor, axis: int) -> int:
-    """Of a filter along y or x; one of one dimension is one of both axes."""
-    return filter.shape[0] if axis == 0 else filter.shape[-1]
-
-
-def _seen(size: list[int], filter_down: Tensor, down: int) -> list[int]:
-    """Size (y, x) of the part of the up-sampled image that an output depends on."""
-    return [(n - 1) * down + _taps(filter_down, i) for i, n in enumerate(size)]
-
-
 def _filtered(
     images: Tensor,
     filter: Tensor,
@@ -206,43 +183,6 @@ def _filtered(
     rows, columns = [0, 0, *padding[2:]], [*padding[:2], 0, 0]
     images = resample(images, filter[None], [1, up], [1, down], rows, flip, 1.0)
     return resample(images, filter[:, None], [up, 1], [down, 1], columns, flip, gain)
-
-
-def _activate(
-    value: Tensor, signs: Tensor | None, offset: list[int], gain: float, slope: float, clamp: float
-) -> tuple[Tensor, Tensor]:
-    """The activated values, and what was done to each: 0, 1 or 2, uint8."""
-    value = value * gain
-    if signs is None:
-        code = (value < 0).to(torch.uint8)
-        value = torch.where(value < 0, value * slope, value)
-        limited = value.abs() > clamp
-        return value.clamp(-clamp, clamp), code.masked_fill_(limited, 2)
-    shift = torch.tensor((0, 2, 4, 6), dtype=torch.uint8, device=signs.device)
-    code = (signs[..., None] >> shift).bitwise_and_(3).flatten(3)
-    code = _moved(code, offset, list(value.shape[2:]))
-    value = torch.where(code.bitwise_and(1).bool(), value * slope, value)
-    return value.masked_fill(code.bitwise_and(2).bool(), 0), code
-
-
-def _moved(code: Tensor, offset: list[int], size: list[int]) -> Tensor:
-    """What ``code`` has from (x, y) on for an image of ``size`` (y, x); 0 beyond it."""
-    moved = code.new_zeros((*code.shape[:2], *size))
-    to, of = [], []
-    for start, length, known in zip(reversed(offset), size, code.shape[2:]):
-        begin, end = max(start, 0), min(start + length, known)
-        if begin >= end:
-            return moved
-        to.append(slice(begin - start, end - start))
-        of.append(slice(begin, end))
-    moved[:, :, to[0], to[1]] = code[:, :, of[0], of[1]]
-    return moved
-
-
-def _packed(code: Tensor) -> Tensor:
-    code = pad(code, (0, -code.shape[3] % 16)).unflatten(3, (-1, 4))
-    place = torch.tensor((1, 4, 16, 64), dtype=torch.uint8, device=code.device)
-    return (code * place).sum(4, dtype=torch.uint8)
 
 
 _OPTIONS = "float gain, float slope, float clamp"
@@ -272,11 +212,11 @@ def filtered_lrelu_op(
     if bias is not None:
         value = value + bias.to(value.dtype)[:, None, None]
     value = _filtered(value, filter_up, up, 1, padding, flip, float(up * up))
-    value, code = _activate(value, signs, sizes[6:], gain, slope, clamp)
+    value, code = activate(value, signs, sizes[6:], gain, slope, clamp)
     output = _filtered(value, filter_down, 1, down, [0, 0, 0, 0], flip, 1.0)
     if write:
-        height, width = _seen(list(output.shape[2:]), filter_down, down)
-        bits = _packed(code[:, :, :height, :width])
+        height, width = seen(list(output.shape[2:]), filter_down, down)
+        bits = packed(code[:, :, :height, :width])
     else:
         bits = code.new_empty((0,))
     return output.to(input.dtype).contiguous(), bits
@@ -297,13 +237,9 @@ def filtered_lrelu_act_op(
     clamp: float,
     write: bool,
 ) -> tuple[Tensor, Tensor]:
-    value, code = _activate(input.to(compute_dtype(input.dtype)), signs, offset, gain, slope, clamp)
-    bits = _packed(code) if write else code.new_empty((0,))
+    value, code = activate(input.to(compute_dtype(input.dtype)), signs, offset, gain, slope, clamp)
+    bits = packed(code) if write else code.new_empty((0,))
     return torch.empty_like(input).copy_(value), bits
-
-
-def _signs_shape(shape: Sequence[int], size: list[int]) -> tuple[int, ...]:
-    return *shape[:2], size[0], (size[1] + 15) // 16 * 4
 
 
 @filtered_lrelu_op.register_fake
@@ -320,10 +256,10 @@ def _(
     flip: bool,
     write: bool,
 ) -> tuple[Tensor, Tensor]:
-    _, size = _sizes(input.shape, filter_up, filter_down, sizes)
+    _, size = sizes_of(input.shape, filter_up, filter_down, sizes)
     output = input.new_empty((*input.shape[:2], *size))
-    seen = _signs_shape(input.shape, _seen(size, filter_down, sizes[1]))
-    return output, output.new_empty(seen if write else (0,), dtype=torch.uint8)
+    shape = signs_shape(input.shape, seen(size, filter_down, sizes[1])) if write else (0,)
+    return output, output.new_empty(shape, dtype=torch.uint8)
 
 
 @filtered_lrelu_act_op.register_fake
@@ -336,7 +272,7 @@ def _(
     clamp: float,
     write: bool,
 ) -> tuple[Tensor, Tensor]:
-    shape = _signs_shape(input.shape, list(input.shape[2:])) if write else (0,)
+    shape = signs_shape(input.shape, list(input.shape[2:])) if write else (0,)
     return torch.empty_like(input), input.new_empty(shape, dtype=torch.uint8)
 
 
@@ -360,9 +296,9 @@ def _backward(ctx: Any, grad: Tensor | None, unused: Tensor | None) -> tuple[Ten
     # The transpose of the two filters in turn, with the activation between them.
     sizes = [down, up]
     for i, (n, m) in enumerate(zip(*(shape[2:] for shape in ctx.shapes))):
-        before = _taps(filter_up, i) + _taps(filter_down, i) - 2 - padding[2 * i]
+        before = taps(filter_up, i) + taps(filter_down, i) - 2 - padding[2 * i]
         sizes += [before, n * up - m * down + padding[2 * i] - up + 1]
-    sizes += [x - _taps(filter_up, 1) + 1 + padding[2], y - _taps(filter_up, 0) + 1 + padding[0]]
+    sizes += [x - taps(filter_up, 1) + 1 + padding[2], y - taps(filter_up, 0) + 1 + padding[0]]
     gain *= (up / down) ** 2
     options = gain, slope, float("inf"), not flip, False
     grad_input, _ = filtered_lrelu_op(grad, filter_down, filter_up, None, signs, sizes, *options)

@@ -10,14 +10,14 @@ time, so that indices and weights stay in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._check import check_same_device, check_tensor, compute_dtype
-from ._sampling import Taps, bilinear_taps, sampled, scattered, with_zero_row
+from ._attended import Maps, Points, query_parts
+from ._check import check_same_device, check_tensor
+from ._sampling import sampled, scattered
 
 __all__ = ["ms_deform_attn", "ms_deform_attn_backward"]
 
@@ -112,49 +112,6 @@ def _check_levels(value: Tensor, spatial_shapes: Tensor, level_start_index: Tens
         )
 
 
-class _Queries:
-    """Some queries of all images, flattened to one dimension."""
-
-    def __init__(
-        self,
-        value: Tensor,
-        spatial_shapes: Tensor,
-        level_start_index: Tensor,
-        sampling_locations: Tensor,
-        attention_weights: Tensor,
-    ) -> None:
-        _, self.size, self.heads, channels = value.shape
-        self.queries = sampling_locations.shape[1]
-        self.dtype = compute_dtype(value.dtype)
-        self.rows = with_zero_row(value.reshape(-1, channels).to(self.dtype))
-        self.shapes, self.starts = spatial_shapes, level_start_index
-        self.locations = sampling_locations.flatten(0, 1)
-        self.attention = attention_weights.flatten(0, 1)
-        self.bag = 4 * self.attention.shape[2] * self.attention.shape[3]
-
-    def parts(self) -> Iterator[slice]:
-        step = max(_POINTS // max(self.attention[:1].numel(), 1), 1)
-        for begin in range(0, self.attention.shape[0], step):
-            yield slice(begin, begin + step)
-
-    def taps(self, part: slice) -> Taps:
-        locations = self.locations[part]
-        locations = locations.to(compute_dtype(locations.dtype))
-        height, width = (t[:, None] for t in self.shapes.unbind(1))
-        x = locations[..., 0] * width - 0.5
-        y = locations[..., 1] * height - 0.5
-        device = locations.device
-        image = torch.arange(self.attention.shape[0], device=device)[part] // self.queries
-        head = torch.arange(self.heads, device=device)
-        start = image[:, None, None, None] * self.size + self.starts[:, None]
-        return bilinear_taps(
-            y, x, height, width, start * self.heads + head[:, None, None], self.heads
-        )
-
-    def weight(self, taps: Taps, part: slice) -> Tensor:
-        return taps.weight().to(self.dtype).mul_(self.attention[part, ..., None])
-
-
 _TENSORS = (
     "Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
     "Tensor sampling_locations, Tensor attention_weights"
@@ -171,16 +128,17 @@ def ms_deform_attn_op(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    batch, queries, heads = sampling_locations.shape[:3]
+    batch, queries, heads, levels, points = attention_weights.shape
     output = value.new_zeros((batch, queries, heads * value.shape[3]))
     if not (output.numel() and value.numel() and attention_weights.numel()):
         return output
     _check_levels(value, spatial_shapes, level_start_index)
-    work = _Queries(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
+    maps = Maps(value, spatial_shapes, level_start_index)
+    locations, attention = sampling_locations.flatten(0, 1), attention_weights.flatten(0, 1)
     flat = output.view(batch * queries, heads, -1)
-    for part in work.parts():
-        taps = work.taps(part)
-        sums = sampled(work.rows, taps.row, work.weight(taps, part), work.bag)
+    for part, image in query_parts(sampling_locations, _POINTS):
+        some = Points(maps, locations[part], attention[part], image, spatial_shapes)
+        sums = sampled(maps.rows, some.row, some.weight(), 4 * levels * points)
         flat[part] = sums.view(-1, *flat.shape[1:])
     return output
 
@@ -206,36 +164,27 @@ def ms_deform_attn_backward_op(
     if not (grad_output.numel() and value.numel() and attention_weights.numel()):
         return grad_value, grad_locations, grad_attention
     _check_levels(value, spatial_shapes, level_start_index)
-    work = _Queries(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
-    channels = value.shape[3]
-    grad = grad_output.reshape(-1, work.heads, channels).to(work.dtype)
+    maps = Maps(value, spatial_shapes, level_start_index)
+    locations, attention = sampling_locations.flatten(0, 1), attention_weights.flatten(0, 1)
+    # Contiguous, as the gradient of a sum is not; products of such matrices are slow.
+    grad = grad_output.reshape(-1, *value.shape[2:]).to(maps.rows.dtype).contiguous()
     entries: list[tuple[Tensor, Tensor]] = []
-    for part in work.parts():
-        taps = work.taps(part)
+    for part, image in query_parts(sampling_locations, _POINTS // 4):
+        some = Points(maps, locations[part], attention[part], image, spatial_shapes)
         if needed[0]:
-            entries.append((taps.row.flatten(), work.weight(taps, part).flatten()))
-        if needed[1]:
-            both = torch.stack(
-                [_dot(grad[part], work.rows, taps.row, slope) for slope in taps.slopes()], -1
-            )
-            # From coordinates in pixels, y first, to fractions, x first.
-            both = both.mul_(work.attention[part, ..., None]).mul_(spatial_shapes[:, None])
-            grad_locations.view(-1, *both.shape[1:])[part] = both.flip(-1)
-        if needed[2]:
-            dot = _dot(grad[part], work.rows, taps.row, taps.weight())
-            grad_attention.view(-1, *dot.shape[1:])[part] = dot
+            entries.append((some.row.flatten(), some.weight().flatten()))
+        if needed[1] or needed[2]:
+            slopes, samples = some.gradients(maps, grad[part], spatial_shapes)
+            if needed[1]:
+                grad_locations.view(-1, *slopes.shape[1:])[part] = slopes
+            if needed[2]:
+                grad_attention.view(-1, *samples.shape[1:])[part] = samples
     if needed[0]:
         row, weight = (torch.cat(t) for t in zip(*entries))
-        rows = work.rows.shape[0] - 1
-        grad_rows = scattered(grad.view(-1, channels), row, weight, rows, work.bag)
-        grad_value.copy_(grad_rows.view(value.shape))
+        size = row.numel() // (grad.shape[0] * maps.heads)
+        grads = scattered(grad.view(-1, maps.channels), row, weight, maps.rows.shape[0], size)
+        maps.add_to_value(grads, grad_value)
     return grad_value, grad_locations, grad_attention
-
-
-def _dot(grad: Tensor, rows: Tensor, row: Tensor, weight: Tensor) -> Tensor:
-    """What a unit of each point's weight changes; shaped (queries, heads, levels, points)."""
-    values = sampled(rows, row, weight).view(*grad.shape[:2], -1, grad.shape[2])
-    return values.mul_(grad[:, :, None]).sum(3).view(row.shape[:-1])
 
 
 @ms_deform_attn_op.register_fake
