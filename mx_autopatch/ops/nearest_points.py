@@ -124,9 +124,11 @@ def furthest_point_sampling_op(points_xyz: Tensor, num_points: int) -> Tensor:
     axes = points_xyz.to(compute_dtype(points_xyz.dtype)).permute(2, 0, 1).contiguous()
     samples = torch.zeros(num_points, batch, 1, dtype=torch.int64, device=axes.device)
     least = axes.new_full((batch, count), torch.inf)
+    # One buffer for all steps: a new one each time costs more than the arithmetic.
+    work = torch.empty_like(axes)
     for k in range(1, num_points):
-        last = samples[k - 1].expand(3, -1, -1)
-        x, y, z = (axes - axes.gather(2, last)).square_()
+        last = axes.gather(2, samples[k - 1].expand(3, -1, -1))
+        x, y, z = torch.sub(axes, last, out=work).square_()
         torch.minimum(least, x.add_(y).add_(z), out=least)
         torch.argmax(least, 1, keepdim=True, out=samples[k])
     return samples[..., 0].T.int().contiguous()

@@ -5,6 +5,8 @@ Upstream: ``mmcv.ops.points_in_boxes_cpu``, ``_part`` and ``_all``, mmcv 1.3 - 2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -55,29 +57,31 @@ def _check(op: str, points: Tensor, boxes: Tensor) -> None:
     check_same_device(op, points=points, boxes=boxes)
 
 
-def local_coordinates(points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of points (..., 3) in boxes (..., 7): along length and width, and above the bottom."""
-    x, y, z = (points - boxes[..., :3]).unbind(-1)
-    cos, sin = boxes[..., 6].cos(), boxes[..., 6].sin()
+def local_coordinates(
+    point: Sequence[Tensor], box: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of ``x, y, z`` in boxes, seven tensors: along length and width, and above the bottom."""
+    x, y, z = (p - b for p, b in zip(point, box))
+    cos, sin = box[6].cos(), box[6].sin()
     return x * cos + y * sin, y * cos - x * sin, z
 
 
-def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """As points_in_boxes, bool, of tensors that broadcast; in upstream's roundings."""
-    x, y, _ = local_coordinates(points, boxes)
-    half_x, half_y, half_z = (boxes[..., 3:6] / 2).unbind(-1)
-    centre_z = boxes[..., 2] + half_z
-    within = (points[..., 2] - centre_z).abs() <= half_z
-    return within & (x.abs() < half_x) & (y.abs() < half_y)
+def _inside(point: Sequence[Tensor], box: Sequence[Tensor]) -> Tensor:
+    """Which points lie in which boxes, of tensors that broadcast; in upstream's roundings."""
+    x, y, _ = local_coordinates(point, box)
+    half_x, half_y, half_z = (size / 2 for size in box[3:6])
+    within = (point[2] - (box[2] + half_z)).abs_() <= half_z
+    return within & (x.abs_() < half_x) & (y.abs_() < half_y)
 
 
 def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     """(B, M, T) bool, of points (B, M, 3) and boxes (B, T, 7), some points at a time."""
     dtype = compute_dtype(points.dtype)
-    points, boxes = points.to(dtype), boxes.to(dtype)
+    # Axis by axis, each contiguous.
+    point = points.to(dtype).movedim(2, 0).contiguous()
+    box = boxes.to(dtype).movedim(2, 0).contiguous()[:, :, None].unbind(0)
     rows = max(1, _PAIRS // max(1, boxes.shape[0] * boxes.shape[1]))
-    parts = [_inside(part[:, :, None], boxes[:, None]) for part in points.split(rows, 1)]
-    return torch.cat(parts, 1)
+    return torch.cat([_inside(part[..., None], box) for part in point.split(rows, 2)], 1)
 
 
 _SCHEMA = "(Tensor points, Tensor boxes) -> Tensor"

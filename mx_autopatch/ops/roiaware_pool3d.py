@@ -83,12 +83,10 @@ def _lists(rois: Tensor, pts: Tensor, size: list[int], length: int) -> tuple[Ten
     """Points and voxels of those that count, and the lists (V, length) of all voxels."""
     roi, point = inside_boxes(pts[None], rois[None])[0].T.nonzero(as_tuple=True)
     dtype = compute_dtype(rois.dtype)
-    boxes = rois.to(dtype)[roi]
-    x, y, z = local_coordinates(pts.to(dtype)[point], boxes)
+    box = rois.to(dtype)[roi].unbind(1)
+    x, y, z = local_coordinates(pts.to(dtype)[point].unbind(1), box)
     voxel = roi
-    for local, extent, bins in zip(
-        (x + boxes[:, 3] / 2, y + boxes[:, 4] / 2, z), boxes[:, 3:6].unbind(1), size
-    ):
+    for local, extent, bins in zip((x + box[3] / 2, y + box[4] / 2, z), box[3:6], size):
         number = (local / (extent / bins)).nan_to_num(0.0).long()
         voxel = voxel * bins + number.clamp(0, bins - 1)
     voxels = len(rois) * size[0] * size[1] * size[2]
