@@ -118,7 +118,10 @@ def roi_pool_op(
         x2, y2 = ((corners[:, 2:] + 1) * spatial_scale).unbind(1)
         y = _Spans(y1, y2, output_size[0], height)
         x = _Spans(x1, x2, output_size[1], width)
+        # A row that loses stands for padding, and NaN loses too.
         rows = pixel_rows(input)
+        rows = torch.cat((rows, rows.new_full((1, channels), float("-inf"))))
+        rows = torch.where(rows.isnan(), float("-inf"), rows)
         lowest = torch.finfo(input.dtype).min
         for part in _parts(y, x, ((x2 > x1) & (y2 > y1)) * channels):
             (y_pixel, y_counts), (x_pixel, x_counts) = y.pixels(part), x.pixels(part)
@@ -126,9 +129,9 @@ def roi_pool_op(
             pixel = y_pixel[:, :, None, :, None] * width + x_pixel[:, None, :, None, :]
             counts = y_counts[:, :, None, :, None] & x_counts[:, None, :, None, :]
             pixel, counts = pixel.flatten(3), counts.flatten(3)
-            value = rows[pixel + (image[part] * (height * width))[:, None, None, None]]
-            value.masked_fill_(~counts[..., None] | value.isnan(), float("-inf"))
-            best, winner = value.max(3)
+            row = pixel + (image[part] * (height * width))[:, None, None, None]
+            row = torch.where(counts, row, rows.shape[0] - 1).flatten()
+            best, winner = rows.index_select(0, row).view(*pixel.shape, channels).max(3)
             winner = pixel.gather(3, winner).int()
             known = counts.any(3)[..., None]
             output[part] = torch.where(known, best.clamp(min=lowest), 0)
