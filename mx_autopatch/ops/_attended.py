@@ -23,6 +23,7 @@ class Maps:
     def __init__(self, value: Tensor, spatial_shapes: Tensor, level_start_index: Tensor) -> None:
         self.batch, _, self.heads, self.channels = value.shape
         self.shapes, self.starts = spatial_shapes.tolist(), level_start_index.tolist()
+        self._check(value.shape[1])
         sizes = [(height + 4) * (width + 4) for height, width in self.shapes]
         self.begins = [sum(sizes[:i]) for i in range(len(sizes))]
         self.size = sum(sizes)
@@ -32,6 +33,14 @@ class Maps:
         for inner, pixels in self._levels(rows, value):
             inner.copy_(pixels)
         self.rows = rows.view(-1, self.channels)
+
+    def _check(self, pixels: int) -> None:
+        for (height, width), start in zip(self.shapes, self.starts):
+            if min(height, width, start) < 0 or start + height * width > pixels:
+                raise ValueError(
+                    f"ms_deform_attn: spatial_shapes: expected levels within the {pixels} pixels "
+                    f"of value, got {self.shapes} from {self.starts}"
+                )
 
     def _levels(self, rows: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Views (B, H, W, heads, D) of each level in ``rows`` and in ``value``."""

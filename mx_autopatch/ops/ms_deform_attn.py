@@ -49,8 +49,9 @@ def ms_deform_attn(
 
     Raises:
         TypeError: an argument is no tensor or of a wrong dtype.
-        ValueError: wrong shape, different devices, or (found on the CPU only, elsewhere
-            undefined) a level that reaches beyond ``value``.
+        ValueError: wrong shape, different devices, or a level that reaches beyond ``value``.
+
+    The host reads the sizes of the levels, and waits for the device to have them.
     """
     tensors = value, spatial_shapes, level_start_index, sampling_locations, attention_weights
     _check("ms_deform_attn", *tensors)
@@ -101,17 +102,6 @@ def _check(
     )
 
 
-def _check_levels(value: Tensor, spatial_shapes: Tensor, level_start_index: Tensor) -> None:
-    if value.device.type != "cpu" or not spatial_shapes.numel():
-        return  # elsewhere looking at the values would make the host wait for the device
-    end = int((level_start_index + spatial_shapes.prod(1)).max())
-    if end > value.shape[1] or int(level_start_index.min()) < 0 or int(spatial_shapes.min()) < 0:
-        raise ValueError(
-            f"ms_deform_attn: spatial_shapes: expected levels within the {value.shape[1]} pixels "
-            f"of value, got {spatial_shapes.tolist()} from {level_start_index.tolist()}"
-        )
-
-
 _TENSORS = (
     "Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
     "Tensor sampling_locations, Tensor attention_weights"
@@ -132,7 +122,6 @@ def ms_deform_attn_op(
     output = value.new_zeros((batch, queries, heads * value.shape[3]))
     if not (output.numel() and value.numel() and attention_weights.numel()):
         return output
-    _check_levels(value, spatial_shapes, level_start_index)
     maps = Maps(value, spatial_shapes, level_start_index)
     locations, attention = sampling_locations.flatten(0, 1), attention_weights.flatten(0, 1)
     flat = output.view(batch * queries, heads, -1)
@@ -163,7 +152,6 @@ def ms_deform_attn_backward_op(
     )
     if not (grad_output.numel() and value.numel() and attention_weights.numel()):
         return grad_value, grad_locations, grad_attention
-    _check_levels(value, spatial_shapes, level_start_index)
     maps = Maps(value, spatial_shapes, level_start_index)
     locations, attention = sampling_locations.flatten(0, 1), attention_weights.flatten(0, 1)
     # Contiguous, as the gradient of a sum is not; products of such matrices are slow.
