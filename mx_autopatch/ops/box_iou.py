@@ -122,7 +122,9 @@ def _check(op: str, a: Tensor, b: Tensor, size: int, mode: str, aligned: bool) -
 
 def pairwise_intersection(a: Polygon, b: Polygon, i: Tensor, j: Tensor) -> Tensor:
     """Areas shared by polygons i of ``a`` and j of ``b``, the latter counter-clockwise."""
-    ax, ay, bx, by = a[0][i], a[1][i], b[0][j], b[1][j]
+    (ax, ay), (bx, by) = (
+        (x[0].index_select(0, k), x[1].index_select(0, k)) for x, k in ((a, i), (b, j))
+    )
     # Coordinates from the middle of the pair: far from the origin they would cancel.
     x, y = (
         (s.mean(1, keepdim=True) + t.mean(1, keepdim=True)) / 2 for s, t in ((ax, bx), (ay, by))

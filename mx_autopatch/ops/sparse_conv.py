@@ -6,7 +6,7 @@ Upstream: ``mmcv.ops.SparseConv2d`` and its kin, ``SparseInverseConv3d`` and
 
 One kernel element after the other: gather the inputs that meet an output under it,
 multiply, add to the outputs. Under one element an output meets one input at most,
-so that adding needs no atomics and always rounds alike.
+so that adding always rounds alike.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def indice_conv_op(
     if bias is not None:
         output += bias
     for k, source, target in _elements(indice_pairs, indice_pair_num, inverse):
-        output[target] = torch.addmm(output[target], rows[source], weight[k])
+        output.index_add_(0, target, rows.index_select(0, source) @ weight[k])
     return output.to(features.dtype)
 
 
@@ -195,9 +195,9 @@ def indice_conv_backward_op(
     rows, grad = features.to(dtype), grad.to(dtype)
     grad_features, grad_weight = torch.zeros_like(rows), torch.zeros_like(weight)
     for k, source, target in _elements(indice_pairs, indice_pair_num, inverse):
-        pulled = grad[target]
-        torch.mm(rows[source].T, pulled, out=grad_weight[k])
-        grad_features[source] = torch.addmm(grad_features[source], pulled, weight[k].T)
+        pulled = grad.index_select(0, target)
+        torch.mm(rows.index_select(0, source).T, pulled, out=grad_weight[k])
+        grad_features.index_add_(0, source, pulled @ weight[k].T)
     return grad_features.to(features.dtype), grad_weight.view(filters.shape).to(filters.dtype)
 
 
@@ -212,7 +212,7 @@ def indice_maxpool_op(
 ) -> Tensor:
     output = features.new_zeros(num_out, features.shape[1])
     for _, source, target in _elements(indice_pairs, indice_pair_num):
-        rows, best = features[source], output[target]
+        rows, best = features.index_select(0, source), output.index_select(0, target)
         # Not torch.maximum, which lets NaN through: to upstream NaN exceeds nothing.
         output[target] = torch.where(rows > best, rows, best)
     return output
@@ -230,7 +230,8 @@ def indice_maxpool_backward_op(
     grad = grad.to(compute_dtype(features.dtype))
     result = grad.new_zeros(features.shape)
     for _, source, target in _elements(indice_pairs, indice_pair_num):
-        result[source] += torch.where(features[source] == output[target], grad[target], 0.0)
+        hit = features.index_select(0, source) == output.index_select(0, target)
+        result.index_add_(0, source, torch.where(hit, grad.index_select(0, target), 0.0))
     return result.to(features.dtype)
 
 
