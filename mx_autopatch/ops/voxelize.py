@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ._autograd import no_gradient
 from ._check import check_tensor, compute_dtype
-from ._coordinates import group_rows, ranks_in_groups
 
 __all__ = ["dynamic_voxelize", "hard_voxelize"]
 
@@ -87,16 +86,15 @@ def _check(
 
 def _voxels(
     points: Tensor, voxel_size: list[float], coors_range: list[float]
-) -> tuple[Tensor, Tensor]:
-    """Coordinates (N, 3) int32 along z, y and x, and which points are in range."""
+) -> tuple[Tensor, Tensor, list[int]]:
+    """Voxels (N, 3) along x, y and z, not yet integer, which points are in range, and the grid."""
     points = points[:, :3].to(compute_dtype(points.dtype))
     # float32, like upstream's, whatever the dtype of the points.
     size, limits = (torch.tensor(v, dtype=torch.float32) for v in (voxel_size, coors_range))
     grid = ((limits[3:] - limits[:3]) / size).round()
-    size, low, grid = (t.to(points) for t in (size, limits[:3], grid))
-    number = ((points - low) / size).floor()
-    inside = ((number >= 0) & (number < grid)).all(1)
-    return torch.where(inside[:, None], number, -1.0).int().flip(1), inside
+    number = ((points - limits[:3].to(points)) / size.to(points)).floor_()
+    inside = ((number >= 0) & (number < grid.to(points))).all(1)
+    return number, inside, [max(int(n), 0) for n in grid.tolist()]
 
 
 @torch.library.custom_op(
@@ -107,7 +105,8 @@ def _voxels(
 def dynamic_voxelize_op(
     points: Tensor, voxel_size: list[float], coors_range: list[float]
 ) -> Tensor:
-    return _voxels(points, voxel_size, coors_range)[0]
+    number, inside, _ = _voxels(points, voxel_size, coors_range)
+    return torch.where(inside[:, None], number, -1.0).int().flip(1)
 
 
 @torch.library.custom_op(
@@ -123,23 +122,32 @@ def hard_voxelize_op(
     max_points: int,
     max_voxels: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    coors, inside = _voxels(points, voxel_size, coors_range)
-    points, coors = points[inside], coors[inside]
-    if not len(points) or not max_voxels:
-        shape = 0, max_points, points.shape[1]
-        return points.new_zeros(shape), coors[:0], coors.new_zeros(0)
-    unique, group, count = group_rows(coors)
-    place = ranks_in_groups(group, count)
+    number, inside, (size_x, size_y, size_z) = _voxels(points, voxel_size, coors_range)
+    source = inside.nonzero()[:, 0]
+    # int32 sorts in half the time.
+    narrow = size_x * size_y * size_z < 1 << 31
+    x, y, z = number.index_select(0, source).to(torch.int32 if narrow else torch.int64).unbind(1)
+    cell, order = ((z * size_y + y) * size_x + x).sort(stable=True)
+    _, group, count = cell.unique_consecutive(return_inverse=True, return_counts=True)
+    begin = count.cumsum(0) - count
     # Voxels in order of their first points, as many as may be.
-    order = group[place == 0][:max_voxels]
-    number = torch.full_like(count, len(order)).scatter_(
-        0, order, torch.arange(len(order), device=order.device)
-    )[group]
-    kept = (number < len(order)) & (place < max_points)
-    voxels = points.new_zeros(len(order) * max_points, points.shape[1])
-    voxels[number[kept] * max_points + place[kept]] = points[kept]
-    sizes = count[order].clamp(max=max_points).int()
-    return voxels.view(len(order), max_points, -1), unique[order], sizes
+    first = order[begin]
+    opens = torch.zeros_like(order).scatter_(0, first, 1)
+    voxel = (opens.cumsum(0) - 1)[first]
+    place = torch.arange(len(order), device=order.device) - begin[group]
+    slot = voxel[group] * max_points + place
+    total = min(len(count), max_voxels)
+    kept = ((place < max_points) & (slot < total * max_points)).nonzero()[:, 0]
+    voxels = points.new_zeros(total * max_points, points.shape[1])
+    voxels.index_copy_(0, slot[kept], points.index_select(0, source[order[kept]]))
+    leading = torch.empty_like(first).scatter_(0, voxel, first)[:total]
+    coors = torch.stack([t[leading].int() for t in (z, y, x)], 1)
+    sizes = torch.empty_like(count).scatter_(0, voxel, count)[:total]
+    return (
+        voxels.view(total, max_points, points.shape[1]),
+        coors,
+        sizes.clamp_(max=max_points).int(),
+    )
 
 
 @dynamic_voxelize_op.register_fake

@@ -17,8 +17,6 @@ import torch
 
 from mx_autopatch import mmcv_ext, ops
 
-pytest.importorskip("torch_npu")
-
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
