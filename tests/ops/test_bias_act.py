@@ -119,7 +119,7 @@ def test_empty(f, shape):
     assert grads[1].eq(0).all()
 
 
-@acts
+@pytest.mark.parametrize("act", ["tanh", "swish"])
 def test_opcheck(act):
     input, bias = INPUT.float().requires_grad_(), BIAS.float().requires_grad_()
     options = 1, act, 0.3, 1.7, 0.8

@@ -63,7 +63,8 @@ def test_agrees_with_the_reference(elements, monkeypatch):
 
 def test_gradcheck():
     boxes = BOXES[:, :2] + 0.01
-    torch.autograd.gradcheck(lambda i: aligned(i, boxes), INPUT.clone().requires_grad_())
+    input = INPUT[:, :4, :4, :5].clone().requires_grad_()
+    torch.autograd.gradcheck(lambda i: aligned(i, boxes), input)
 
 
 def test_the_pixel_around_the_image_is_its_border():

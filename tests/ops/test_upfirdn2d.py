@@ -97,8 +97,9 @@ def test_empty(shape):
     assert grad.shape == shape
 
 
-@options
-def test_opcheck(options):
+@pytest.mark.parametrize("name", ["up, cropped", "both"])
+def test_opcheck(name):
+    options = OPTIONS[name]
     lists = [list(o) for o in options[:3]]
     input = INPUT.float().requires_grad_()
     opcheck(module.upfirdn2d_op, (input, FILTER.float(), *lists, *options[3:]))
