@@ -2,8 +2,8 @@
 
 Each operator is a ``torch.library`` custom operator ``mx_autopatch::<name>``
 whose default kernel is vectorised torch and runs on every device that torch
-runs on. A device kernel is added with ``<operator>.register_kernel("npu")``;
-schema, fake kernel and autograd formula stay as they are.
+runs on. ``mx_autopatch.ops.npu`` adds kernels for Ascend NPUs, which the dispatcher
+chooses.
 
 The functions exported here check their arguments and call the operator. They
 raise TypeError for a wrong kind (not a tensor, dtype) and ValueError for a
@@ -13,9 +13,11 @@ what was expected and what was given.
 
 from __future__ import annotations
 
+from . import npu  # noqa: F401  registers the kernels of NPUs
 from .active_rotated_filter import active_rotated_filter
 from .assign_score_withk import assign_score_withk
 from .ball_query import ball_query, stack_ball_query
+from .bev_pool import bev_pool, bev_pool_v2
 from .bezier_align import bezier_align
 from .bias_act import bias_act
 from .border_align import border_align
@@ -27,6 +29,7 @@ from .correlation import correlation
 from .criss_cross import criss_cross_affinity, criss_cross_map
 from .deform_conv import deform_conv2d, modulated_deform_conv2d
 from .deform_roi_pool import deform_roi_pool
+from .deformable_aggregation import deformable_aggregation
 from .dynamic_scatter import dynamic_scatter
 from .filtered_lrelu import filtered_lrelu
 from .focal_loss import sigmoid_focal_loss
@@ -70,6 +73,8 @@ __all__ = [
     "assign_score_withk",
     "ball_query",
     "bbox_overlaps",
+    "bev_pool",
+    "bev_pool_v2",
     "bezier_align",
     "bias_act",
     "border_align",
@@ -87,6 +92,7 @@ __all__ = [
     "criss_cross_map",
     "deform_conv2d",
     "deform_roi_pool",
+    "deformable_aggregation",
     "dynamic_scatter",
     "dynamic_voxelize",
     "filtered_lrelu",
