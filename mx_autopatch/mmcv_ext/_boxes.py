@@ -6,7 +6,7 @@ is worked out anew.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,13 +99,15 @@ def nms_rotated(
     scores: Tensor,
     order: Tensor,
     dets_sorted: Tensor,
-    labels: Tensor,
-    iou_threshold: float,
-    multi_label: bool,
+    labels: Any = None,
+    iou_threshold: Any = None,
+    multi_label: bool = False,
 ) -> Tensor:
     """The boxes kept. Labels do not matter, as in mmcv's compiled kernels."""
     from mx_autopatch.ops.nms_rotated import nms_rotated
 
+    if isinstance(labels, float):  # before 1.7.2 and 2.0.0 there were none
+        iou_threshold = labels
     return nms_rotated(_in_radians(dets), scores, iou_threshold)
 
 

@@ -6,7 +6,7 @@ a box seen from above by its corners and heading, ``x1, y1, x2, y2, ry``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,14 +95,26 @@ def iou3d_boxes_iou3d_forward(boxes_a: Tensor, boxes_b: Tensor, ans_iou: Tensor)
 
 
 def iou3d_nms_forward(
-    boxes: Tensor, keep: Tensor, num_out: Tensor, nms_overlap_thresh: float
-) -> None:
-    """As iou3d_nms3d_forward, for boxes (N, 5). Until mmcv 1.5.1."""
-    iou3d_nms3d_forward(_from_corners(boxes), keep, num_out, nms_overlap_thresh)
+    boxes: Tensor, keep: Tensor, num_out: Any, nms_overlap_thresh: float | None = None
+) -> int:
+    """As iou3d_nms3d_forward, for boxes (N, 5). Until mmcv 1.5.1.
+
+    Before 1.3.18 there was no ``num_out``; it was returned.
+    """
+    return _nms_of_corners(iou3d_nms3d_forward, boxes, keep, num_out, nms_overlap_thresh)
 
 
 def iou3d_nms_normal_forward(
-    boxes: Tensor, keep: Tensor, num_out: Tensor, nms_overlap_thresh: float
-) -> None:
-    """As iou3d_nms3d_normal_forward, for boxes (N, 5). Until mmcv 1.5.1."""
-    iou3d_nms3d_normal_forward(_from_corners(boxes), keep, num_out, nms_overlap_thresh)
+    boxes: Tensor, keep: Tensor, num_out: Any, nms_overlap_thresh: float | None = None
+) -> int:
+    """As iou3d_nms3d_normal_forward, and called like iou3d_nms_forward."""
+    return _nms_of_corners(iou3d_nms3d_normal_forward, boxes, keep, num_out, nms_overlap_thresh)
+
+
+def _nms_of_corners(
+    nms: Callable[..., None], boxes: Tensor, keep: Tensor, num_out: Any, threshold: float | None
+) -> int:
+    if threshold is None:
+        num_out, threshold = keep.new_zeros(()), num_out
+    nms(_from_corners(boxes), keep, num_out, threshold)
+    return int(num_out)

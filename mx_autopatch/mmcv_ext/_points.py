@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._releases import tensors_first
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 
+@tensors_first
 def ball_query_forward(
     new_xyz_tensor: Tensor,
     xyz_tensor: Tensor,
@@ -63,6 +66,7 @@ def stack_ball_query_forward(
     idx_tensor.copy_(stack_ball_query(*tensors, max_radius, nsample))
 
 
+@tensors_first
 def knn_forward(
     xyz_tensor: Tensor,
     new_xyz_tensor: Tensor,
@@ -81,6 +85,7 @@ def knn_forward(
     dist2_tensor.copy_(squares)
 
 
+@tensors_first
 def three_nn_forward(
     unknown_tensor: Tensor,
     known_tensor: Tensor,
@@ -98,6 +103,7 @@ def three_nn_forward(
     idx_tensor.copy_(indices)
 
 
+@tensors_first
 def furthest_point_sampling_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
 ) -> None:
@@ -107,6 +113,7 @@ def furthest_point_sampling_forward(
     idx_tensor.copy_(furthest_point_sampling(points_tensor, m))
 
 
+@tensors_first
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
 ) -> None:
@@ -116,6 +123,7 @@ def furthest_point_sampling_with_dist_forward(
     idx_tensor.copy_(furthest_point_sampling_with_dist(points_tensor, m))
 
 
+@tensors_first
 def gather_points_forward(
     points_tensor: Tensor,
     idx_tensor: Tensor,
@@ -131,6 +139,7 @@ def gather_points_forward(
     out_tensor.copy_(gather_points(points_tensor, idx_tensor))
 
 
+@tensors_first
 def gather_points_backward(
     grad_out_tensor: Tensor,
     idx_tensor: Tensor,
@@ -147,6 +156,7 @@ def gather_points_backward(
     grad_points_tensor.add_(gather_points_backward(grad_out_tensor, idx_tensor, points))
 
 
+@tensors_first
 def group_points_forward(
     points_tensor: Tensor,
     idx_tensor: Tensor,
@@ -163,6 +173,7 @@ def group_points_forward(
     out_tensor.copy_(group_points(points_tensor, idx_tensor))
 
 
+@tensors_first
 def group_points_backward(
     grad_out_tensor: Tensor,
     idx_tensor: Tensor,
@@ -218,6 +229,7 @@ def stack_group_points_backward(
     grad_features_tensor.add_(stack_group_points_backward(*tensors, points))
 
 
+@tensors_first
 def three_interpolate_forward(
     points_tensor: Tensor,
     idx_tensor: Tensor,
@@ -234,6 +246,7 @@ def three_interpolate_forward(
     out_tensor.copy_(three_interpolate(points_tensor, idx_tensor, weight_tensor))
 
 
+@tensors_first
 def three_interpolate_backward(
     grad_out_tensor: Tensor,
     idx_tensor: Tensor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,37 +51,51 @@ def points_in_boxes_all_forward(
 
 
 def dynamic_voxelize_forward(
-    points: Tensor, voxel_size: Tensor, coors_range: Tensor, coors: Tensor, NDim: int = 3
+    points: Tensor, voxel_size: Any, coors_range: Any, coors: Any, NDim: int = 3
 ) -> None:
     """Fill in ``coors``."""
     from mx_autopatch.ops.voxelize import dynamic_voxelize
 
-    coors.copy_(dynamic_voxelize(points, voxel_size.tolist(), coors_range.tolist()))
+    if isinstance(coors, (list, tuple)):  # mmcv 1.3.16 and 1.3.17: results before options
+        voxel_size, coors_range, coors = coors_range, coors, voxel_size
+    coors.copy_(dynamic_voxelize(points, _numbers(voxel_size), _numbers(coors_range)))
 
 
 def hard_voxelize_forward(
     points: Tensor,
-    voxel_size: Tensor,
-    coors_range: Tensor,
-    voxels: Tensor,
-    coors: Tensor,
-    num_points_per_voxel: Tensor,
-    voxel_num: Tensor,
+    voxel_size: Any,
+    coors_range: Any,
+    voxels: Any,
+    coors: Any,
+    num_points_per_voxel: Any,
+    voxel_num: Any,
     max_points: int,
     max_voxels: int,
     NDim: int = 3,
     deterministic: bool = True,
-) -> None:
+) -> int:
     """Fill in the first rows of ``voxels``, ``coors`` and ``num_points_per_voxel``, and
     ``voxel_num``, how many. The result is deterministic in any case."""
     from mx_autopatch.ops.voxelize import hard_voxelize
 
-    limits = voxel_size.tolist(), coors_range.tolist()
-    results = hard_voxelize(points, *limits, max_points, max_voxels)
-    count = len(results[0])
-    for argument, result in zip((voxels, coors, num_points_per_voxel), results):
+    results = voxels, coors, num_points_per_voxel
+    if isinstance(coors, (list, tuple)):
+        # mmcv 1.3.16 and 1.3.17: results before options, and the number returned.
+        results = voxel_size, coors_range, voxels
+        voxel_size, coors_range = coors, num_points_per_voxel
+        max_points, max_voxels, voxel_num = voxel_num, max_points, None
+    limits = _numbers(voxel_size), _numbers(coors_range)
+    found = hard_voxelize(points, *limits, max_points, max_voxels)
+    count = len(found[0])
+    for argument, result in zip(results, found):
         argument[:count] = result
-    voxel_num.fill_(count)
+    if voxel_num is not None:
+        voxel_num.fill_(count)
+    return count
+
+
+def _numbers(values: Any) -> list[float]:
+    return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
 def dynamic_point_to_voxel_forward(
