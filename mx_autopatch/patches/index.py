@@ -4,9 +4,49 @@ Read at start-up in place of the patch files themselves.
 """
 
 INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "flash_attn.provided": (
+        "mx_autopatch.patches.flash_attn.provided",
+        (
+            "flash_attn",
+            "flash_attn.flash_attn_interface",
+            "flash_attn.bert_padding",
+        ),
+        True,
+    ),
+    "flash_attn.provided_modules": (
+        "mx_autopatch.patches.flash_attn.provided",
+        (
+            "flash_attn.flash_attention",
+            "flash_attn.modules",
+            "flash_attn.modules.mha",
+            "flash_attn.layers",
+            "flash_attn.layers.rotary",
+        ),
+        True,
+    ),
+    "mmcv.deform_conv2d": (
+        "mx_autopatch.patches.mmcv.deform_conv",
+        ("mmcv.ops.deform_conv",),
+        True,
+    ),
     "mmcv.ext": (
         "mx_autopatch.patches.mmcv.ext",
         ("mmcv._ext",),
+        True,
+    ),
+    "mmcv.modulated_deform_conv2d": (
+        "mx_autopatch.patches.mmcv.deform_conv",
+        ("mmcv.ops.modulated_deform_conv",),
+        True,
+    ),
+    "mmcv.msda": (
+        "mx_autopatch.patches.mmcv.msda",
+        ("mmcv.ops.multi_scale_deform_attn",),
+        True,
+    ),
+    "mmcv.nms": (
+        "mx_autopatch.patches.mmcv.nms",
+        ("mmcv.ops.nms",),
         True,
     ),
     "mmcv.points_anywhere": (
@@ -16,6 +56,16 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
             "mmcv.ops.furthest_point_sample",
             "mmcv.ops.knn",
         ),
+        True,
+    ),
+    "mmcv.roi_align": (
+        "mx_autopatch.patches.mmcv.roi_align",
+        ("mmcv.ops.roi_align",),
+        True,
+    ),
+    "mmcv.sigmoid_focal_loss": (
+        "mx_autopatch.patches.mmcv.focal_loss",
+        ("mmcv.ops.focal_loss",),
         True,
     ),
     "mmcv.version_gate": (
