@@ -71,8 +71,12 @@ def carafe_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Fill in ``output``, and ``rfeatures`` for the backward: resized, channels last."""
-    rfeatures.resize_(features.permute(0, 2, 3, 1).shape).copy_(features.permute(0, 2, 3, 1))
+    """Fill in ``output``, and ``rfeatures`` for the backward.
+
+    The compiled function puts channels last there. Nobody else looks at it, and to resize an
+    argument would be too much for compilers.
+    """
+    rfeatures.copy_(features)
     carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor)
 
 
@@ -91,9 +95,8 @@ def carafe_backward(
     scale_factor: int,
 ) -> None:
     """Fill in ``bottom_grad`` and ``mask_grad``."""
-    features = rfeatures.permute(0, 3, 1, 2)
     options = kernel_size, group_size, scale_factor
-    carafe_naive_backward(top_grad, features, masks, bottom_grad, mask_grad, *options)
+    carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, *options)
 
 
 def psamask_forward(

@@ -53,6 +53,8 @@ def roi_align_rotated(
         (R, C, height, width) in the dtype of ``input``, differentiable once, in
         ``input`` only. A sample more than a pixel outside the image is 0; a bin
         without samples is 0. Half precision is calculated in float32 and rounded once.
+        An adaptive grid has a sample for each pixel of a RoI, those beyond the image too,
+        and takes time and memory for all of them.
 
     Raises:
         TypeError: an argument is no tensor or not floating.

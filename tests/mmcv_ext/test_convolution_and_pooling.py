@@ -237,3 +237,30 @@ def test_softmax_focal_loss(ops, dtype):
     torch.testing.assert_close(theirs, mine, **tolerance)
     grads = [torch.autograd.grad(t, leaf)[0] for t, leaf in zip((theirs, mine), leaves)]
     torch.testing.assert_close(*grads, **tolerance)
+
+
+# What Dynamo makes torch say of every autograd.Function.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_a_head_of_mmcvs_layers_compiles_whole(ops):
+    """Convolution, pooling and attention in one graph, with gradients."""
+    from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
+
+    layer = ops.ModulatedDeformConv2dPack(8, 8, 3, padding=1)
+    shapes, starts = torch.tensor([[12, 14]]), torch.tensor([0])
+    at, weight = random(2, 5, 2, 1, 3, 2, seed=14).sigmoid(), random(2, 5, 2, 1, 3, seed=15)
+
+    def head(x):
+        features = layer(x)
+        pooled = ops.roi_align(features, ROIS, (3, 3), 0.5)
+        turned = ops.roi_align_rotated(features, TURNED, (3, 3), 0.5, 2)
+        value = features.flatten(2).transpose(1, 2).unflatten(2, (2, 4))
+        attended = MultiScaleDeformableAttnFunction.apply(value, shapes, starts, at, weight, 64)
+        return (pooled * turned).sum() + attended.square().sum()
+
+    torch._dynamo.reset()
+    results = []
+    for f in (head, torch.compile(head, fullgraph=True, backend="aot_eager")):
+        x = INPUT.clone().requires_grad_()
+        results.append((f(x), *torch.autograd.grad(f(x), (x, layer.weight))))
+    for got, want in zip(*results):
+        torch.testing.assert_close(got, want)
