@@ -97,6 +97,17 @@ class Context:
     config: Any
 
 
+def is_pattern(name: str) -> bool:
+    """Whether a trigger is ``*.name``: the module ``name`` of any package."""
+    return isinstance(name, str) and name[:2] == "*."
+
+
+def pattern_of(module: str) -> str:
+    """The pattern that ``module`` is one of; empty for a module of no package."""
+    package, _, name = module.rpartition(".")
+    return f"*.{name}" if package else ""
+
+
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _STEP = re.compile(
     r"""\.?(?P<attr>[^\W\d]\w*)      # attribute
@@ -287,12 +298,17 @@ class Provide(Edit):
     Its content is the public namespace of the module ``source``, with that module's
     ``__getattr__`` and ``__dir__``. A real module that is found but fails to load
     (an extension built for another torch) is replaced too.
+
+    ``*.name`` stands for the module ``name`` of any package, for what every project keeps
+    a copy of in its own tree. The outcome names the module that it was found to be; a
+    Provide of that very module comes first.
     """
 
     source: str = ""
 
     def __post_init__(self) -> None:
-        check_module(self.target, "Provide: module")
+        one = is_pattern(self.target) and "." not in self.target[2:]
+        check_module(self.target[2:] if one else self.target, "Provide: module")
         check_module(self.source, f"Provide({self.target!r}): source")
 
 

@@ -16,7 +16,7 @@ from mx_autopatch.cli.source import Definition, definition, is_importable, writt
 from mx_autopatch.cli.terminal import Fault, console, name_of, table
 from mx_autopatch.engine.entries import PatchEntry
 from mx_autopatch.engine.session import Session
-from mx_autopatch.model import MISSING, Edit, Patch, Replace, Wrap
+from mx_autopatch.model import MISSING, Edit, Patch, Replace, Wrap, is_pattern
 
 __all__ = ["command"]
 
@@ -63,6 +63,7 @@ def _edits(out: Console, patch: Patch) -> None:
     importable = {trigger: is_importable(trigger) for trigger in patch.triggers}
     for edit in patch.edits:
         here = "importable" if importable[edit.trigger] else "not importable"
+        here = "of any package" if is_pattern(edit.trigger) else here
         shown.add_row(edit.kind, edit.target, edit.trigger, here)
     out.print(shown)
     out.print()

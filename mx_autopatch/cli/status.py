@@ -19,7 +19,7 @@ from mx_autopatch.engine.config_keys import FrozenDict, Options
 from mx_autopatch.engine.entries import PatchEntry
 from mx_autopatch.engine.requires import installed
 from mx_autopatch.engine.session import Session
-from mx_autopatch.model import Patch, Provide, Redirect
+from mx_autopatch.model import Patch, Provide, Redirect, is_pattern
 
 __all__ = ["command"]
 
@@ -193,6 +193,8 @@ def _patch(session: Session, entry: PatchEntry, patch: Patch) -> dict[str, Any]:
 
 def _fires_on(trigger: str, patch: Patch) -> bool:
     """Whether an import of ``trigger`` here would get as far as the patch."""
+    if is_pattern(trigger):
+        return True  # any package may have such a module
     is_there = is_importable(trigger)
     edits = [edit for edit in patch.edits if edit.trigger == trigger]
     provided = [edit for edit in edits if isinstance(edit, (Provide, Redirect))]

@@ -2,7 +2,8 @@
 
 Until the first import from outside the standard library it knows nothing but a few
 names to wait for; that import prepares the session, and from then on a name that is
-no trigger costs one dictionary look-up, without a lock.
+no trigger costs one dictionary look-up, or two where some trigger stands for a module of
+any package, without a lock.
 
 Only modules that every interpreter has loaded are imported here: this is start-up.
 """
@@ -122,7 +123,11 @@ class Finder:
         assert session is not None
         if not loaded and fullname in sys.modules:  # by a plugin
             return _turned_up(fullname)
-        if fullname in session.index or fullname.startswith(session.prefixes):
+        if (
+            fullname in session.index
+            or fullname.rpartition(".")[2] in session.last_names
+            or fullname.startswith(session.prefixes)
+        ):
             return self._trigger(fullname, path, target)
         return None
 
@@ -136,13 +141,27 @@ class Finder:
             return None
         return self._trigger(fullname, path, target)
 
+    def _steady_with_last_names(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname not in self._index and fullname.rpartition(".")[2] not in self._last_names:
+            return None
+        return self._trigger(fullname, path, target)
+
     def _steady_with_prefixes(
         self,
         fullname: str,
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        if fullname not in self._index and not fullname.startswith(self._prefixes):
+        if (
+            fullname not in self._index
+            and fullname.rpartition(".")[2] not in self._last_names
+            and not fullname.startswith(self._prefixes)
+        ):
             return None
         return self._trigger(fullname, path, target)
 
@@ -178,7 +197,13 @@ class Finder:
         assert self.session is not None
         self._index = self.session.index
         self._prefixes = self.session.prefixes
-        self.find_spec = self._steady_with_prefixes if self._prefixes else self._steady
+        self._last_names = self.session.last_names
+        if self._prefixes:
+            self.find_spec = self._steady_with_prefixes
+        elif self._last_names:
+            self.find_spec = self._steady_with_last_names
+        else:
+            self.find_spec = self._steady
 
     # -- triggers --------------------------------------------------------------
 

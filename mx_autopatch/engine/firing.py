@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from types import ModuleType
@@ -31,6 +31,7 @@ from mx_autopatch.model import (
     Redirect,
     Status,
     parse_target,
+    pattern_of,
 )
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class Workshop:
             for number, edit in enumerate(patch.edits):
                 if edit.trigger == trigger and isinstance(edit, kinds):
                     yield patch, number, edit
+
+    def provided_by_pattern(self, name: str) -> Iterator[tuple[Patch, int, Edit]]:
+        """The edits that provide a module of this last name, made out to ``name``."""
+        for patch, number, edit in self.edits(pattern_of(name), (Provide,)):
+            yield patch, number, replace(edit, target=name)
 
     # -- round the execution of a module ---------------------------------------
 

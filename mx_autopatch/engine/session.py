@@ -53,7 +53,9 @@ class Session:
         self.index: dict[str, list[PatchEntry]] = {}
         #: Beginnings of names that a stub or redirect of a whole package answers for.
         self.prefixes: tuple[str, ...] = ()
-        #: Called when index or prefixes have changed.
+        #: Last names of the modules of any package that a trigger ``*.name`` stands for.
+        self.last_names: set[str] = set()
+        #: Called when index, prefixes or last names have changed.
         self.changed: Callable[[], None] = lambda: None
         self._outcomes: dict[tuple[str, str, int], Outcome] = {}
         self._lock = _thread.allocate_lock()
@@ -86,6 +88,8 @@ class Session:
         if self.config.selects(entry.name, entry.default):
             for trigger in entry.triggers:
                 self.index.setdefault(trigger, []).append(entry)
+                if trigger[:2] == "*.":
+                    self.last_names.add(trigger[2:])
 
     def add(self, entries: Iterable[PatchEntry]) -> None:
         """Take in patches registered after activation; apply them where they are late."""
@@ -177,11 +181,12 @@ class Session:
     def report(self) -> Report:
         """All outcomes so far, those still pending and those switched off included."""
         from mx_autopatch.engine.report import Report
-        from mx_autopatch.model import Outcome, Status
+        from mx_autopatch.model import Outcome, Status, pattern_of
 
         with self._lock:
             outcomes = list(self._outcomes.values())
         settled = {(outcome.patch, outcome.trigger) for outcome in outcomes}
+        settled |= {(patch, pattern_of(trigger)) for patch, trigger in settled}
         for entry in self.entries.values():
             on = self.config.selects(entry.name, entry.default)
             status = Status.PENDING if on else Status.DISABLED

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Callable
 
 from mx_autopatch.engine import virtual
-from mx_autopatch.model import Patch, Provide, Redirect, Status
+from mx_autopatch.model import Edit, Patch, Provide, Redirect, Status
 
 if TYPE_CHECKING:
     from mx_autopatch.engine.firing import Workshop
@@ -24,7 +25,7 @@ class Substitutes:
         #: Old name -> new one: the configuration's, and those of applied Redirect edits.
         self._redirects: dict[str, str] = dict(self._config.redirect)
         self._made: list[str] = []
-        self._applied: list[tuple[Patch, int]] = []
+        self._applied: list[tuple[Patch, int, Edit]] = []
 
     def find_spec(self, name: str, ask: Ask) -> ModuleSpec | None:
         """The spec of ``name``; the other finders' (``ask``) where nothing replaces it."""
@@ -44,8 +45,8 @@ class Substitutes:
             own_name = getattr(module, "__name__", None) == name
             if own_name and holder.get(child) is module:
                 del holder[child]
-        for patch, number in self._applied:
-            self._workshop.record(patch, number, Status.REVERTED)
+        for patch, number, edit in self._applied:
+            self._record(patch, number, edit, Status.REVERTED)
         self._made.clear()
         self._applied.clear()
 
@@ -81,21 +82,22 @@ class Substitutes:
                 found.append(ask())
             return found[0]
 
-        for patch, number, edit in self._workshop.edits(name, (Provide, Redirect)):
+        edits = self._workshop.edits(name, (Provide, Redirect))
+        for patch, number, edit in chain(edits, self._workshop.provided_by_pattern(name)):
             if why := self._workshop.unmet(patch):
-                self._workshop.record(patch, number, Status.UNMET, why)
+                self._record(patch, number, edit, Status.UNMET, why)
             elif isinstance(edit, Redirect) and not (edit.if_missing and real() is not None):
                 self._redirects[name] = edit.to
                 self._workshop.session.answer_below(name)
-                tell = self._telling(name, patch, number, f"{edit.to} answers")
+                tell = self._telling(name, patch, number, edit, f"{edit.to} answers")
                 populate = virtual.redirected(edit.to)
                 return virtual.virtual_spec(name, f"redirected to {edit.to}", populate, tell)
             elif isinstance(edit, Provide) and real() is None:
-                tell = self._telling(name, patch, number, f"from {edit.source}")
+                tell = self._telling(name, patch, number, edit, f"from {edit.source}")
                 populate = virtual.provided(edit.source)
                 return virtual.virtual_spec(name, edit.source, populate, tell)
             else:
-                self._workshop.record(patch, number, Status.UNMET, f"{name} is installed")
+                self._record(patch, number, edit, Status.UNMET, f"{name} is installed")
                 if isinstance(edit, Provide):
                     self._stand_by(real(), patch, number, edit)
         return real()
@@ -105,17 +107,25 @@ class Substitutes:
 
         def tell(error: BaseException) -> None:
             reason = f"the installed one does not load: {error}"
-            self._telling(edit.target, patch, number, reason)()
+            self._telling(edit.target, patch, number, edit, reason)()
 
         populate = virtual.provided(edit.source)
         spec.loader = virtual.WithFallback(spec, populate, tell)
 
-    def _telling(self, name: str, patch: Patch, number: int, reason: str) -> Callable[[], None]:
+    def _telling(
+        self, name: str, patch: Patch, number: int, edit: Edit, reason: str
+    ) -> Callable[[], None]:
         """Records the outcome; called once the module has been made, not when it is looked for."""
 
         def tell() -> None:
             self._made.append(name)
-            self._applied.append((patch, number))
-            self._workshop.record(patch, number, Status.APPLIED, reason)
+            self._applied.append((patch, number, edit))
+            self._record(patch, number, edit, Status.APPLIED, reason)
 
         return tell
+
+    def _record(
+        self, patch: Patch, number: int, edit: Edit, status: Status, reason: str = ""
+    ) -> None:
+        # Not by the edit's number alone: one of a pattern has an outcome for each module.
+        self._workshop.session.record(patch.name, edit, number, status, reason=reason)
