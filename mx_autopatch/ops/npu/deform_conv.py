@@ -2,8 +2,7 @@
 
 torch_npu: ``npu_deformable_conv2d`` and ``npu_deformable_conv2dbk``, op-plugin's
 documentation. The image is NCHW and the weights OIHW; one tensor carries all x, then all
-y, then all masks. Padding is top, bottom, left, right; mmcv before 2.1 passed it wrongly
-(mmcv#2805), and mmcv 2.2 passes the sizes of the kernel in the wrong order.
+y, then all masks. Padding is top, bottom, left, right (mmcv#2805).
 """
 
 from __future__ import annotations
