@@ -49,7 +49,7 @@ def sigmoid_focal_loss(
         TypeError: an argument is no tensor or of a wrong dtype.
         ValueError: wrong shape or different devices.
     """
-    weight = _check("sigmoid_focal_loss", input, target, weight)
+    weight = check_focal("sigmoid_focal_loss", input, target, weight)
     return focal_op(input, target, weight, float(gamma), float(alpha))
 
 
@@ -61,11 +61,12 @@ def sigmoid_focal_loss_backward(
     weight: Tensor | None = None,
 ) -> Tensor:
     """Derivative of each element of the loss by its logit; arguments and errors as there."""
-    weight = _check("sigmoid_focal_loss_backward", input, target, weight)
+    weight = check_focal("sigmoid_focal_loss_backward", input, target, weight)
     return focal_backward_op(input, target, weight, float(gamma), float(alpha))
 
 
-def _check(op: str, input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
+def check_focal(op: str, input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
+    """Check the arguments of either focal loss; the weights, or None for none."""
     check_tensor(op, "input", input, ("N", "C"))
     check_tensor(op, "target", target, (input.shape[0],), torch.int64)
     if weight is not None and weight.numel() == 0:

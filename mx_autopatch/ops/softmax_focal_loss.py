@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._check import check_same_device, check_tensor, compute_dtype
+from ._check import compute_dtype
+from .focal_loss import check_focal
 
 __all__ = ["softmax_focal_loss", "softmax_focal_loss_backward"]
 
@@ -43,7 +44,7 @@ def softmax_focal_loss(
         TypeError: an argument is no tensor or of a wrong dtype.
         ValueError: wrong shape or different devices.
     """
-    weight = _check("softmax_focal_loss", input, target, weight)
+    weight = check_focal("softmax_focal_loss", input, target, weight)
     return softmax_focal_loss_op(input, target, weight, float(gamma), float(alpha))
 
 
@@ -55,19 +56,8 @@ def softmax_focal_loss_backward(
     weight: Tensor | None = None,
 ) -> Tensor:
     """Derivatives (N, C) of each row's loss by its logits; arguments and errors as there."""
-    weight = _check("softmax_focal_loss_backward", input, target, weight)
+    weight = check_focal("softmax_focal_loss_backward", input, target, weight)
     return softmax_focal_loss_backward_op(input, target, weight, float(gamma), float(alpha))
-
-
-def _check(op: str, input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
-    check_tensor(op, "input", input, ("N", "C"))
-    check_tensor(op, "target", target, (input.shape[0],), torch.int64)
-    if weight is not None and weight.numel() == 0:
-        weight = None  # how mmcv passes "no weight"
-    if weight is not None:
-        check_tensor(op, "weight", weight, (input.shape[1],), input.dtype)
-    check_same_device(op, input=input, target=target, weight=weight)
-    return weight
 
 
 def _own(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:

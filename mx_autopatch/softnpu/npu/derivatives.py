@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mx_autopatch.softnpu.aten.normalisation import batch_norm_gather_stats_with_counts
 from mx_autopatch.softnpu.npu.reference import reference, vjp
 
 __all__: list[str] = []
@@ -148,33 +149,8 @@ def batch_norm_reduce(input: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return wide.sum(dims), wide.square().sum(dims)
 
 
-@reference("batch_norm_gather_stats_update")
-def batch_norm_gather_stats_update(
-    input: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    momentum: float,
-    eps: float,
-    counts: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Mean and inverse deviation of all ranks, from those of each; running ones follow.
-
-    Args:
-        mean: ``(ranks, channels)``, as ``invstd``; ``counts`` says how many values each has.
-    """
-    share = counts.reshape(-1, 1).to(mean.dtype)
-    total = share.sum()
-    whole = (mean * share).sum(0) / total
-    spread = ((invstd.reciprocal().square() - eps + mean.square()) * share).sum(0) / total
-    variance = spread - whole.square()
-    if running_mean is not None:
-        running_mean.lerp_(whole.to(running_mean.dtype), momentum)
-    if running_var is not None:
-        unbiased = variance * total / (total - 1)
-        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-    return whole, (variance + eps).rsqrt()
+# torch_npu's name for the statistics of all ranks, from those of each.
+reference("batch_norm_gather_stats_update")(batch_norm_gather_stats_with_counts)
 
 
 @reference("scatter_update")
