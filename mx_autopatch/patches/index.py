@@ -14,7 +14,7 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         True,
     ),
     "flash_attn.provided_modules": (
-        "mx_autopatch.patches.flash_attn.provided",
+        "mx_autopatch.patches.flash_attn.provided_modules",
         (
             "flash_attn.flash_attention",
             "flash_attn.modules",
@@ -102,6 +102,35 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "numpy.aliases": (
         "mx_autopatch.patches.numpy.aliases",
         ("numpy",),
+        True,
+    ),
+    "projects.bev_pool": (
+        "mx_autopatch.patches.projects.bev_pool",
+        (
+            "*.bev_pool_ext",
+            "bev_pool_ext",
+        ),
+        True,
+    ),
+    "projects.bev_pool_v2": (
+        "mx_autopatch.patches.projects.bev_pool_v2",
+        (
+            "*.bev_pool_v2_ext",
+            "bev_pool_v2_ext",
+        ),
+        True,
+    ),
+    "projects.deformable_aggregation": (
+        "mx_autopatch.patches.projects.deformable_aggregation",
+        (
+            "*.deformable_aggregation_ext",
+            "deformable_aggregation_ext",
+        ),
+        True,
+    ),
+    "projects.ms_deform_attn": (
+        "mx_autopatch.patches.projects.ms_deform_attn",
+        ("MultiScaleDeformableAttention",),
         True,
     ),
     "python.collections_aliases": (

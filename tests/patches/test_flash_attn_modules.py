@@ -13,7 +13,7 @@ from test_flash_attn import CLOSE, DEVICE, _one_thread, call, expected, qkv  # n
 
 import mx_autopatch.provided.flash_attn as fa
 from mx_autopatch.model import Status
-from mx_autopatch.provided.flash_attn import bert_padding, flash_attention, layers, modules
+from mx_autopatch.provided.flash_attn import bert_padding, flash_attention, mha, rotary
 
 # -- the cache --------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ def test_rotary(interleaved):
     q, k, v = qkv(2, 6, batch=1)
     angles = torch.arange(8).double().view(-1, 1) * torch.tensor([1.0, 0.3, 0.1]).double()
     cos, sin = angles.cos().float(), angles.sin().float()
-    found = call(layers.apply_rotary_emb, q, cos, sin, interleaved, seqlen_offsets=3)
+    found = call(rotary.apply_rotary_emb, q, cos, sin, interleaved, seqlen_offsets=3)
     wanted = turned(q[0], angles[3:5], interleaved)
     torch.testing.assert_close(found[0].double(), wanted, **CLOSE)
     new = [t[:, :2] for t in qkv(2, 6, batch=1, seed=5)[1:]]
@@ -213,7 +213,7 @@ def test_multi_head_modules(kind):
     if kind == "FlashMHA":
         module = flash_attention.FlashMHA(16, 2)
     else:
-        module = modules.MHA(16, 2, use_flash_attn=kind != "MHA")
+        module = mha.MHA(16, 2, use_flash_attn=kind != "MHA")
     module.eval()
     x = torch.randn(2, 5, 16)
     wanted, _ = reference_module(module, 2)(x, x, x)
@@ -231,8 +231,8 @@ def test_multi_head_modules(kind):
 
 def test_cross_attention_with_fewer_heads():
     torch.manual_seed(0)
-    module = modules.MHA(16, 4, num_heads_kv=2, cross_attn=True, use_flash_attn=True)
-    plain = modules.MHA(16, 4, num_heads_kv=2, cross_attn=True, return_residual=True)
+    module = mha.MHA(16, 4, num_heads_kv=2, cross_attn=True, use_flash_attn=True)
+    plain = mha.MHA(16, 4, num_heads_kv=2, cross_attn=True, return_residual=True)
     plain.load_state_dict(module.state_dict())
     x, other = torch.randn(2, 3, 16), torch.randn(2, 5, 16)
     first, (second, residual) = module(x, other), plain(x, other)
@@ -242,7 +242,7 @@ def test_cross_attention_with_fewer_heads():
     k, v = module.Wkv(other).view(2, 5, 2, 2, 4).unbind(2)
     wanted = module.out_proj(expected(q, k, v)[0].float().flatten(2))
     torch.testing.assert_close(first, wanted, **CLOSE)
-    grouped = modules.MHA(16, 4, num_heads_kv=2, use_flash_attn=True, checkpointing=True)
+    grouped = mha.MHA(16, 4, num_heads_kv=2, use_flash_attn=True, checkpointing=True)
     at = torch.tensor([0, 3, 6], dtype=torch.int32)
     flat = grouped(x.flatten(0, 1), cu_seqlens=at, max_seqlen=3)
     torch.testing.assert_close(flat.view(x.shape), grouped(x))
@@ -253,7 +253,7 @@ def test_masks_of_keys(causal):
     q, k, v = qkv(6, 6)
     # A gap in the first sequence, a beginning that does not count in the second.
     mask = torch.tensor([[1, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 1]]).bool()
-    found = call(modules.SelfAttention(causal), torch.stack((q, k, v), 2), key_padding_mask=mask)
+    found = call(mha.SelfAttention(causal), torch.stack((q, k, v), 2), key_padding_mask=mask)
     scores = torch.einsum("bthd,bshd->bhts", q, k) * 8**-0.5
     hidden = ~mask[:, None, None]
     if causal:
@@ -264,7 +264,7 @@ def test_masks_of_keys(causal):
     mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]]).bool()
     queries = q[:, :3]
     kv = torch.stack((k, v), 2)
-    found = call(modules.CrossAttention(causal), queries, kv, key_padding_mask=mask)
+    found = call(mha.CrossAttention(causal), queries, kv, key_padding_mask=mask)
     for b, n in enumerate((4, 6)):
         wanted, *_ = attention(queries[b], k[b, :n], v[b, :n], causal=causal)
         torch.testing.assert_close(found[b].double(), wanted, **CLOSE)
@@ -272,17 +272,17 @@ def test_masks_of_keys(causal):
 
 def test_settings_of_flash_modules():
     q, k, v = qkv(5, 5)
-    slopes = torch.tensor(modules.get_alibi_slopes(4))
+    slopes = torch.tensor(mha.get_alibi_slopes(4))
     assert slopes.tolist() == [0.25, 0.0625, 0.015625, 0.00390625]
-    assert modules.get_alibi_slopes(3) == [0.0625, 0.00390625, 0.25]
-    module = modules.FlashSelfAttention(True, 0.2, window_size=(2, 0), alibi_slopes=slopes)
+    assert mha.get_alibi_slopes(3) == [0.0625, 0.00390625, 0.25]
+    module = mha.FlashSelfAttention(True, 0.2, window_size=(2, 0), alibi_slopes=slopes)
     found = call(module.to(DEVICE), torch.stack((q, k, v), 2))
     wanted = expected(q, k, v, causal=True, scale=0.2, window=(2, 0), slopes=slopes)[0]
     torch.testing.assert_close(found.double(), wanted, **CLOSE)
     assert not module.state_dict()
     for name, value in {"rotary_emb_dim": 8, "dwconv": True}.items():
         with pytest.raises(NotImplementedError, match=f"MHA: {name}: .*{value}"):
-            modules.MHA(16, 2, **{name: value})
+            mha.MHA(16, 2, **{name: value})
 
 
 # -- the patches ------------------------------------------------------------------

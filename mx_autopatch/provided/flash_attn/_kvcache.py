@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ._dense import Lengths, attend
 from ._form import check_heads, check_shape, check_tensors, make_form
-from .layers import apply_rotary
+from .rotary import apply_rotary
 
 __all__ = ["flash_attn_with_kvcache"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._groups import check_index, check_out, check_tensor, dimension, extreme, spread, total, wide
+from ._groups import check_index, check_tensor, dimension, extreme, group_count, spread, total, wide
 
 __all__ = ["scatter_log_softmax", "scatter_logsumexp", "scatter_softmax", "scatter_std"]
 
@@ -18,13 +18,8 @@ def _prepared(
 ) -> tuple[Tensor, int, int]:
     check_index(function, "index", index, src)
     dim = dimension(function, dim, src)
-    index = spread(index, src, dim, function, "index")
-    if out is not None:
-        check_out(function, out, src, dim)
-        dim_size = out.size(dim)
-    elif dim_size is None:
-        dim_size = int(index.max()) + 1 if index.numel() else 0
-    return index, dim, dim_size
+    groups = spread(index, src, dim, function, "index")
+    return groups, dim, group_count(function, src, index, dim, out, dim_size)
 
 
 def _check_floating(function: str, src: Tensor) -> None:

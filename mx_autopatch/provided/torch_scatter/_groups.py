@@ -17,6 +17,7 @@ __all__ = [
     "dimension",
     "divided",
     "extreme",
+    "group_count",
     "resized",
     "spread",
     "total",
@@ -90,6 +91,20 @@ def spread(index: Tensor, like: Tensor, dim: int, function: str = "", name: str 
     return view.expand(like.shape)
 
 
+def group_count(
+    function: str, src: Tensor, index: Tensor, dim: int, out: Tensor | None, dim_size: int | None
+) -> int:
+    """How many groups there are: those of ``out``, as many as asked for, or as are named."""
+    if out is not None:
+        check_out(function, out, src, dim)
+        return out.size(dim)
+    if dim_size is None:
+        return int(index.max()) + 1 if index.numel() else 0
+    if dim_size < 0:
+        raise ValueError(f"{function}: dim_size: expected at least 0, got {dim_size}")
+    return dim_size
+
+
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The dtype to add up in."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
@@ -100,9 +115,8 @@ def total(src: Tensor, index: Tensor, dim: int, size: int, onto: Tensor | None =
     dtype = wide(src.dtype)
     if onto is None:
         start = torch.zeros(resized(src, dim, size), dtype=dtype, device=src.device)
-    else:
-        start = onto.to(dtype)
-    return start.scatter_add(dim, index, src.to(dtype))
+        return start.scatter_add_(dim, index, src.to(dtype))
+    return onto.to(dtype).scatter_add(dim, index, src.to(dtype))
 
 
 def divided(sums: Tensor, count: Tensor, rounding: str) -> Tensor:
@@ -139,9 +153,11 @@ def extreme(
     if onto is not None:
         rival = start.gather(dim, index)
         wins &= src > rival if largest else src < rival
-    place = torch.arange(count, device=src.device).view(-1, *[1] * (src.dim() - dim - 1))
-    place = torch.where(wins, place, count)
-    where = nowhere.scatter_reduce(dim, index, place, "amin")
+    # Places are floats as long as those are exact: torch reduces rows of floats faster.
+    counting = torch.float32 if count < 1 << 24 else torch.int64
+    place = torch.arange(count, dtype=counting, device=src.device)
+    place = torch.where(wins, place.view(-1, *[1] * (src.dim() - dim - 1)), count)
+    where = nowhere.to(counting).scatter_reduce(dim, index, place, "amin").long()
     # Taken from src, so that the gradient goes to the winner alone.
     value = src.gather(dim, where.clamp(max=count - 1))
     return torch.where(where < count, value, default), where

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._groups import check_index, check_out, dimension, divided, extreme, resized, spread, total
+from ._groups import check_index, dimension, divided, extreme, group_count, resized, spread, total
 
 __all__ = [
     "scatter",
@@ -33,15 +33,8 @@ def _prepared(
     """The index in the shape of ``src``, the dimension from the left, the number of groups."""
     check_index(function, "index", index, src)
     dim = dimension(function, dim, src)
-    index = spread(index, src, dim, function, "index")
-    if out is not None:
-        check_out(function, out, src, dim)
-        return index, dim, out.size(dim)
-    if dim_size is None:
-        dim_size = int(index.max()) + 1 if index.numel() else 0
-    elif dim_size < 0:
-        raise ValueError(f"{function}: dim_size: expected at least 0, got {dim_size}")
-    return index, dim, dim_size
+    groups = spread(index, src, dim, function, "index")
+    return groups, dim, group_count(function, src, index, dim, out, dim_size)
 
 
 def scatter_sum(

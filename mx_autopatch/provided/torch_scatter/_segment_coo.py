@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._groups import check_index, check_out, divided, extreme, resized, total, trailing
+from ._groups import check_index, check_out, divided, extreme, group_count, resized, total, trailing
 
 __all__ = [
     "gather_coo",
@@ -48,15 +48,8 @@ def _prepared(
 ) -> tuple[Tensor, int, int]:
     """The index with the first dimensions of ``src``, the dimension, the number of groups."""
     dim = _check(function, src, index)
-    index = _expanded(function, src, index, dim + 1)
-    if out is not None:
-        check_out(function, out, src, dim)
-        return index, dim, out.size(dim)
-    if dim_size is None:
-        dim_size = int(index.max()) + 1 if index.numel() else 0
-    elif dim_size < 0:
-        raise ValueError(f"{function}: dim_size: expected at least 0, got {dim_size}")
-    return index, dim, dim_size
+    groups = _expanded(function, src, index, dim + 1)
+    return groups, dim, group_count(function, src, index, dim, out, dim_size)
 
 
 def segment_sum_coo(
