@@ -11,7 +11,7 @@ from torch import Tensor
 from ._bilinear import weighted_bags
 from ._check import compute_dtype
 
-__all__ = ["cells_of", "check_ranks", "pooled", "read_back", "size_of", "valid_ranks"]
+__all__ = ["cells_of", "check_ranks", "pooled", "read_back", "size_of", "spread", "valid_ranks"]
 
 
 def size_of(op: str, name: str, size: Sequence[int]) -> list[int]:
@@ -83,3 +83,17 @@ def read_back(grid: Tensor, cell: Tensor) -> Tensor:
         return grid.new_zeros((cell.numel(), grid.shape[-1]))
     outside = cell < 0
     return rows.index_select(0, cell.clamp(min=0)).masked_fill_(outside[:, None], 0)
+
+
+def spread(values: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
+    """``values`` (N, ...) of points by interval: each gets the value of the first of its own.
+
+    An interval is ``lengths`` points from ``starts`` on. Points of none get -1.
+    """
+    lengths, starts = lengths.long(), starts.long()
+    first = starts.repeat_interleave(lengths)
+    within = torch.arange(first.numel(), device=first.device)
+    within -= (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+    spread = torch.full_like(values, -1)
+    spread[first + within] = values[first]
+    return spread

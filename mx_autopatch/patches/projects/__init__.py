@@ -1,0 +1,1 @@
+"""Patches of operators that projects keep in their own tree."""

@@ -1,0 +1,1 @@
+"""The compiled modules that projects keep in their own tree."""
