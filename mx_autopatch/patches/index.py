@@ -25,7 +25,7 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         True,
     ),
     "mmcv.deform_conv2d": (
-        "mx_autopatch.patches.mmcv.deform_conv",
+        "mx_autopatch.patches.mmcv.deform_conv2d",
         ("mmcv.ops.deform_conv",),
         True,
     ),
@@ -35,7 +35,7 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         True,
     ),
     "mmcv.modulated_deform_conv2d": (
-        "mx_autopatch.patches.mmcv.deform_conv",
+        "mx_autopatch.patches.mmcv.modulated_deform_conv2d",
         ("mmcv.ops.modulated_deform_conv",),
         True,
     ),
@@ -64,7 +64,7 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         True,
     ),
     "mmcv.sigmoid_focal_loss": (
-        "mx_autopatch.patches.mmcv.focal_loss",
+        "mx_autopatch.patches.mmcv.sigmoid_focal_loss",
         ("mmcv.ops.focal_loss",),
         True,
     ),

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from mx_autopatch.softnpu.recorder import Recorder
 
 torch.set_num_threads(1)
+torch.manual_seed(0)
 
 
 def golden(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -204,7 +205,6 @@ def compared() -> Iterator[tuple[str, list[str]]]:
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
     with Recorder([]).attached() as recorder:
         wrong = dict(compared())
         if len(sys.argv) > 1:
