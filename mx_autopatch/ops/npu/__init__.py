@@ -13,6 +13,9 @@ ms_deform_attn        multi_scale_deformable_attn
 roi_align                                                         npu_roi_align
 box_iou_rotated       box_iou_rotated
 nms3d, nms3d_normal   nms3d, nms3d_normal
+bev_pool              bev_pool
+bev_pool_v2           bev_pool_v3
+deform. aggregation   deformable_aggregation
 ====================  ==========================================  ======================
 
 What is not bound, and why:
@@ -31,4 +34,11 @@ What is not bound, and why:
 
 from __future__ import annotations
 
-from . import boxes, deform_conv, ms_deform_attn, roi_align  # noqa: F401  each binds its own
+from . import (  # noqa: F401  each binds its own
+    bev_pool,
+    boxes,
+    deform_conv,
+    deformable_aggregation,
+    ms_deform_attn,
+    roi_align,
+)
