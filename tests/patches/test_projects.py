@@ -199,3 +199,48 @@ def test_without_the_patches(tmp_path: Path) -> None:
     env = environment([tmp_path], active=True, MX_AUTOPATCH_DISABLE="projects.*")
     done = python("train.py", cwd=tmp_path, env=env, warnings=False, fails=True)
     assert "cannot import name 'bev_pool_ext'" in done.stderr
+
+
+def test_only_points_of_intervals_count() -> None:
+    """Projects may pass intervals that skip points; an interval has its first point's cell."""
+    import torch
+
+    from mx_autopatch.provided.projects import bev_pool, bev_pool_v2
+
+    x = torch.tensor([[1.0], [2.0], [4.0], [8.0], [16.0]])
+    cells = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    lengths, starts = torch.tensor([2, 1]), torch.tensor([1, 4])
+    out = bev_pool.bev_pool_forward(x, cells.int(), lengths.int(), starts.int(), 1, 1, 1, 2)
+    assert out.shape == (1, 1, 1, 2, 1)
+    assert out.flatten().tolist() == [16, 6]
+    grad = torch.tensor([3.0, 5.0]).view(1, 1, 1, 2, 1)
+    back = bev_pool.bev_pool_backward(grad, cells.int(), lengths, starts, 1, 1, 1, 2)
+    assert back.flatten().tolist() == [0, 5, 5, 0, 3]
+    out = torch.full((1, 1, 1, 2, 1), 7.0)
+    ranks = torch.arange(5), torch.arange(5), cells[:, 1]
+    bev_pool_v2.bev_pool_v2_forward(torch.ones(5), x, out, *ranks, lengths, starts)
+    assert out.flatten().tolist() == [16, 6]
+
+
+def test_a_compiled_module_that_loads_is_left_alone(tmp_path: Path) -> None:
+    files = {
+        "one/__init__.py": "from . import bev_pool_ext\n",
+        "one/bev_pool_ext.py": "bev_pool_forward = 'compiled'\n",
+        "two/__init__.py": "from . import bev_pool_ext\n",
+        "two/bev_pool_ext.py": "raise ImportError('libcudart.so.11.0: cannot open')\n",
+        "train.py": """
+            import one, two
+            from mx_autopatch import report
+            print(one.bev_pool_ext.bev_pool_forward, callable(two.bev_pool_ext.bev_pool_forward))
+            for outcome in report().of("projects.bev_pool"):
+                if str(outcome.status) != "PENDING":
+                    print(outcome.target, outcome.status, outcome.reason)
+        """,
+    }
+    write_files(tmp_path, files)
+    done = python("train.py", cwd=tmp_path, env=environment([tmp_path], active=True))
+    assert done.stdout.splitlines() == [
+        "compiled True",
+        "one.bev_pool_ext UNMET one.bev_pool_ext is installed",
+        "two.bev_pool_ext APPLIED the installed one does not load: libcudart.so.11.0: cannot open",
+    ]
