@@ -145,3 +145,9 @@ def test_colours_on_a_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     assert "\x1b[32m+def _without_verify" in cli("show", "yapf.format_code").out
+
+
+def test_what_stands_for_modules_of_any_package(cli: Cli) -> None:
+    out = cli("show", "projects.bev_pool").out
+    assert "*.bev_pool_ext" in out
+    assert "of any package" in out

@@ -31,6 +31,7 @@ PATCHES = (
     Patch("mine.provided", (Provide("there.native", source="json"),)),
     Patch("mine.provided_there", (Provide("there.deep", source="json"),)),
     Patch("mine.provided_nowhere", (Provide("nowhere.native", source="json"),)),
+    Patch("mine.provided_anywhere", (Provide("*.native", source="json"),)),
     Patch("mine.redirected", (Redirect("there.deep", to="json"),)),
     Patch("mine.redirected_if_missing", (Redirect("there.deep", to="json", if_missing=True),)),
 )
@@ -62,6 +63,7 @@ def status(cli: Cli, *args: str) -> Any:
         ("provided", True, "at the import of there.native"),
         ("provided_there", False, "nothing to patch here: there.deep"),
         ("provided_nowhere", False, "nothing to patch here: nowhere.native"),
+        ("provided_anywhere", True, "at the import of *.native"),
         ("redirected", True, "at the import of there.deep"),
         ("redirected_if_missing", False, "nothing to patch here: there.deep"),
     ],
