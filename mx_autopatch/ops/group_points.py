@@ -133,15 +133,16 @@ def gather_points_backward_op(grad: Tensor, indices: Tensor, num_points: int) ->
 
 
 def _stacked_rows(
-    features_batch_cnt: Tensor, indices: Tensor, indices_batch_cnt: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Rows (M, S) of all the features, and which of them lie inside their batch."""
+    features_batch_cnt: Tensor, indices: Tensor, indices_batch_cnt: Tensor, outside: int
+) -> Tensor:
+    """Rows (M * S,) of all the features; ``outside`` for an index outside its batch."""
     count = features_batch_cnt.long()
     batch = torch.arange(len(count), device=count.device).repeat_interleave(
         indices_batch_cnt.long(), output_size=len(indices)
     )
     inside = (indices >= 0) & (indices < count[batch, None])
-    return indices.long() + (count.cumsum(0) - count)[batch, None], inside
+    rows = indices + (count.cumsum(0) - count)[batch, None]
+    return torch.where(inside, rows, outside).flatten()
 
 
 @torch.library.custom_op(
@@ -153,10 +154,10 @@ def _stacked_rows(
 def stack_group_points_op(
     features: Tensor, features_batch_cnt: Tensor, indices: Tensor, indices_batch_cnt: Tensor
 ) -> Tensor:
-    rows, inside = _stacked_rows(features_batch_cnt, indices, indices_batch_cnt)
-    result = features.new_zeros(*indices.shape, features.shape[1])
-    result[inside] = features[rows[inside]]
-    return result.transpose(1, 2).contiguous()
+    rows = _stacked_rows(features_batch_cnt, indices, indices_batch_cnt, len(features))
+    with_zero = torch.cat((features, features.new_zeros(1, features.shape[1])))
+    picked = with_zero.index_select(0, rows).view(*indices.shape, features.shape[1])
+    return picked.transpose(1, 2).contiguous()
 
 
 @torch.library.custom_op(
@@ -172,9 +173,9 @@ def stack_group_points_backward_op(
     indices_batch_cnt: Tensor,
     num_points: int,
 ) -> Tensor:
-    rows, inside = _stacked_rows(features_batch_cnt, indices, indices_batch_cnt)
-    wide = grad.transpose(1, 2)[inside].to(compute_dtype(grad.dtype))
-    result = wide.new_zeros(num_points, grad.shape[1]).index_add_(0, rows[inside], wide)
+    rows = _stacked_rows(features_batch_cnt, indices, indices_batch_cnt, num_points)
+    wide = grad.transpose(1, 2).flatten(0, 1).to(compute_dtype(grad.dtype))
+    result = wide.new_zeros(num_points + 1, grad.shape[1]).index_add_(0, rows, wide)[:-1].clone()
     return result.to(grad.dtype)
 
 
