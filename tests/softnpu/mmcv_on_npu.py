@@ -109,6 +109,20 @@ def sampled_by_pytorch(value: Tensor, locations: Tensor, weights: Tensor) -> Ten
     return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
 
 
+def head(x: Tensor, rois: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
+    """Of a detector: in one graph on npu."""
+    if x.device.type == "npu":
+        return torch.compile(head_of_operators, fullgraph=True, backend="aot_eager")(
+            x, rois, offset, mask, weight
+        )
+    return head_of_operators(x, rois, offset, mask, weight)
+
+
+def head_of_operators(x: Tensor, rois: Tensor, *conv: Tensor) -> Tensor:
+    x = mmcv.ops.modulated_deform_conv2d(x, *conv, None, 1, (1, 0))
+    return mmcv.ops.roi_align(x, rois, (2, 3), 0.5, 0)
+
+
 def calls() -> dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]]:
     """Name -> (function or module, its tensors): to be on npu what it is on the CPU."""
     o = mmcv.ops
@@ -151,6 +165,13 @@ def calls() -> dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]]:
         "DeformConv2dFunction": (
             lambda x, o, w: mmcv.ops.deform_conv.DeformConv2dFunction.apply(x, o, w, 1, (1, 0)),
             (IMAGE, torch.rand(2, 12, 9, 6) * 0.8 + 0.1, torch.randn(6, 4, 3, 2)),
+        ),
+        "compiled": (
+            head,
+            (
+                *(IMAGE, ROIS, torch.rand(2, 12, 9, 6) * 0.8 + 0.1, torch.rand(2, 6, 9, 6)),
+                torch.randn(6, 4, 3, 2),
+            ),
         ),
         "MultiScaleDeformableAttention": (Attention(), QUERIES),
         "multi_scale_deformable_attn_pytorch": (

@@ -373,6 +373,11 @@ def test_the_fake_has_the_documented_parameters() -> None:
         assert names[: len(parameters.split())] == parameters.split()
 
 
+def test_mx_driving_that_is_not_installed() -> None:
+    _mx_driving._module.cache_clear()
+    assert _mx_driving.mx_driving("nms3d") is None  # and warns of nothing
+
+
 def test_mx_driving_that_cannot_be_imported(
     write: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import warnings
 from typing import Any, Callable
 
@@ -24,15 +23,16 @@ def mx_driving(name: str) -> Callable[..., Any] | None:
 
 @functools.cache
 def _module() -> Any:
-    if importlib.util.find_spec("mx_driving") is None:
-        return None
+    # Not before a kernel is called: its import asks the device for its name, after which
+    # no process can be forked that uses the device.
     try:
         return importlib.import_module("mx_driving")
-    except Exception as error:  # its import opens libraries and asks the device
-        warnings.warn(
-            f"mx_driving is installed but cannot be imported, so its kernels are not used: "
-            f"{type(error).__name__}: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    except Exception as error:  # it opens libraries as well
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "mx_driving"):
+            warnings.warn(
+                f"mx_driving is installed but cannot be imported, so its kernels are not used: "
+                f"{type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return None
