@@ -87,16 +87,16 @@ class _Bags:
         rows = torch.cat((points.reshape(-1, channels), centers.reshape(-1, channels)))
         self.rows = with_zero_row(rows.to(dtype))
         known = (knn_idx >= 0) & (knn_idx < number)
-        known &= known[:, :, :1]
+        known = known & known[:, :, :1]
         image = torch.arange(batch, device=knn_idx.device)[:, None, None] * number
         # A centre's rows come as far behind as there are points' rows.
         center = knn_idx[:, :, :1].expand(knn_idx.shape) + batch * number
         both = torch.stack((knn_idx, center), -1) + image[..., None]
         number_of = torch.arange(matrices, device=knn_idx.device)
         row = both[..., None] * matrices + number_of
-        self.row = row.masked_fill_(~known[..., None, None], -1).view(-1, 2 * matrices)
+        self.row = row.masked_fill_(~known[..., None, None], -1).reshape(-1, 2 * matrices)
         weight = scores.to(dtype)
-        self.weight = torch.cat((weight, -weight), -1).view(-1, 2 * matrices)
+        self.weight = torch.cat((weight, -weight), -1).reshape(-1, 2 * matrices)
 
 
 @torch.library.custom_op(

@@ -9,7 +9,7 @@ __all__ = ["bilinear"]
 
 
 def bilinear(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Interpolate linearly between the four pixels around each point; zero outside.
+    """Interpolate linearly between the four pixels around each point; zero outside and for NaN.
 
     A point on a pixel belongs to the cell to its right and below, so the gradient there is
     the one-sided one that compiled kernels have.
@@ -24,6 +24,8 @@ def bilinear(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """
     channels, height, width = images.shape[1:]
     flat = images.flatten(2)
+    # Compiled kernels ask whether a point is inside, which NaN is not.
+    y, x = y.masked_fill(y.isnan(), -2), x.masked_fill(x.isnan(), -2)
     top, left = y.detach().floor(), x.detach().floor()
     result = images.new_zeros(())
     for row, row_share in ((top, 1 - (y - top)), (top + 1, y - top)):
