@@ -24,11 +24,11 @@ __all__ = ["parse"]
 #: Each is a module of this package that offers ``command``.
 COMMANDS = (
     *("init", "install", "list", "rehearse", "report"),
-    *("show", "status", "trust", "uninstall"),
+    *("show", "status", "trust", "uninstall", "verify"),
 )
 
 #: The subcommands that look at a configuration.
-_CONFIGURED = ("list", "rehearse", "show", "status")
+_CONFIGURED = ("list", "rehearse", "show", "status", "verify")
 #: Those that give back a run.
 _RUNNING = ("rehearse",)
 

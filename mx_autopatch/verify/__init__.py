@@ -1,0 +1,1 @@
+"""Verifies the operators on the user's own machine and device; see ``runner``."""
