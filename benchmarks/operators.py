@@ -1,193 +1,233 @@
-"""The operators' time and memory, in units that travel from machine to machine.
+"""How long the operators take, in units of a matrix product and of a convolution.
 
-    python benchmarks/operators.py [--rounds N] [--threads N] [NAME…]
+The units are one ``A @ A`` of 1024 x 1024 float32 and one 3 x 3 ``conv2d`` of 2 x 256 x 32 x 32
+to 256 channels, forward or forward and backward, each measured in the rounds in which the
+operators are. The targets are what mmcv's own compiled CPU operators take in these units. CPU
+time of one thread.
 
-The units are one product of two 1024 x 1024 float32 matrices, and one conv2d of
-2 x 256 x 32 x 32 with 256 filters of 3 x 3, forward or with backward. A round takes one time
-of an operator and, right before it, of its unit; printed is the median of their quotients,
-beside what mmcv's compiled CPU kernels take. Memory is the largest sum of what torch had
-allocated at a time.
+Then the memory of deformable convolution at its peak, beyond its arguments and in units of
+the buffer that im2col fills for the whole batch, by the records of torch's allocator.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
+import sys
 import time
-from collections.abc import Iterator
-from typing import Callable, NamedTuple
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Callable
 
-import torch
-from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from _common import Options, Row, Target, progress, run_workers, save, scratch, table
 
-from mx_autopatch import ops
+PRODUCT, CONV, CONV_FB = "A @ A", "conv2d", "conv2d with backward"
 
-Call = Callable[[], object]
-
-
-class Case(NamedTuple):
-    name: str
-    call: Call
-    unit: str
-    compiled: float | None = None  # what mmcv's C++ takes, in units
-
-
-def training(call: Callable[[], Tensor]) -> Call:
-    """Forward and backward, with a gradient as a next layer would give."""
-    with torch.no_grad():
-        cotangent = torch.randn_like(call())
-    return lambda: call().backward(cotangent)
-
-
-def inference(call: Callable[[], Tensor]) -> Call:
-    def run() -> Tensor:
-        with torch.no_grad():
-            return call()
-
-    return run
-
-
-def random(*shape: int, grad: bool = True) -> Tensor:
-    return torch.randn(shape).requires_grad_(grad)
-
-
-def boxes(number: int, extent: float = 1024.0) -> Tensor:
-    corner, size = torch.rand(number, 2) * extent, torch.rand(number, 2) * extent / 10 + 8
-    return torch.cat((corner, corner + size), 1)
-
-
-IMAGE, WEIGHT = random(2, 256, 32, 32), random(256, 256, 3, 3)
-OFFSET, MASK = random(2, 18, 32, 32), torch.rand(2, 9, 32, 32).requires_grad_()
-MATRIX = random(1024, 1024, grad=False)
-
-UNITS: dict[str, Call] = {
-    "matmul": lambda: MATRIX @ MATRIX,
-    "conv2d": inference(lambda: torch.conv2d(IMAGE, WEIGHT, padding=1)),
-    "conv2d f+b": training(lambda: torch.conv2d(IMAGE, WEIGHT, padding=1)),
+#: Label: the unit, how many of it mmcv takes.
+TARGETS = {
+    "deform_conv2d": (CONV, 5.5),
+    "deform_conv2d with backward": (CONV_FB, 16.0),
+    "modulated_deform_conv2d": (CONV, 4.7),
+    "modulated_deform_conv2d with backward": (CONV_FB, 18.0),
+    "nms, 1,000 boxes": (PRODUCT, 0.5),
+    "nms, 5,000 boxes": (PRODUCT, 5.7),
+    "nms, 20,000 boxes": (PRODUCT, 70.0),
+    "roi_align": (PRODUCT, 21.0),
+    "roi_align with backward": (PRODUCT, 51.0),
+    "ms_deform_attn, 300 queries": (PRODUCT, 0.73),
+    "ms_deform_attn, 300, with backward": (PRODUCT, 2.0),
+    "ms_deform_attn, an encoder's layer": (PRODUCT, 11.5),
+    "box_iou_rotated, 300 x 300": (PRODUCT, 11.8),
+    "hard_voxelize, 60,000 points": (PRODUCT, 1.0),
 }
+#: Of what is over soon one value is the mean of several calls.
+CALLS = {PRODUCT: 5, CONV: 3, "nms, 1,000 boxes": 5, "hard_voxelize, 60,000 points": 3}
+
+MEMORY_TARGET = 3.0
 
 
-def convolutions() -> Iterator[Case]:
-    plain = lambda: ops.deform_conv2d(IMAGE, OFFSET, WEIGHT, 1, 1)  # noqa: E731
-    modulated = lambda: ops.modulated_deform_conv2d(  # noqa: E731
-        IMAGE, OFFSET, MASK, WEIGHT, None, 1, 1
-    )
-    yield Case("deform_conv2d", inference(plain), "conv2d", 5.5)
-    yield Case("deform_conv2d f+b", training(plain), "conv2d f+b", 16)
-    yield Case("modulated_deform_conv2d", inference(modulated), "conv2d", 4.7)
-    yield Case("modulated_deform_conv2d f+b", training(modulated), "conv2d f+b", 18)
+def calls() -> dict[str, Callable[[], Any]]:
+    """What is called, on the same data in every process."""
+    import torch
+
+    torch.manual_seed(0)
+    a = torch.randn(1024, 1024)
+    found: dict[str, Callable[[], Any]] = {PRODUCT: lambda: a @ a}
+    found.update(_convolutions(images=2))
+    found.update(_boxes())
+    found.update(_attention())
+    return found
 
 
-def attention() -> Iterator[Case]:
-    shapes = torch.tensor([[100, 100], [50, 50], [25, 25], [13, 13]])
-    sizes = shapes.prod(1)
-    starts = sizes.cumsum(0) - sizes
-    value = random(1, int(sizes.sum()), 8, 32)
-    for name, queries, targets in (
-        ("300 queries", 300, (0.73, 2.0)),
-        ("full encoder", value.shape[1], (11.5, None)),
-    ):
-        at = torch.rand(1, queries, 8, 4, 4, 2).requires_grad_()
-        weight = torch.rand(1, queries, 8, 4, 4).requires_grad_()
-        call = lambda at=at, weight=weight: ops.ms_deform_attn(  # noqa: E731
-            value, shapes, starts, at, weight
-        )
-        yield Case(f"ms_deform_attn, {name}", inference(call), "matmul", targets[0])
-        yield Case(f"ms_deform_attn, {name} f+b", training(call), "matmul", targets[1])
+def _with_backward(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    """The call and its gradients to all tensors among the arguments that are floating."""
+    import torch
+
+    leaves = [
+        v.clone().requires_grad_() if torch.is_tensor(v) and v.is_floating_point() else v
+        for v in args
+    ]
+    wanted = [v for v in leaves if torch.is_tensor(v) and v.requires_grad]
+    return lambda: torch.autograd.grad(function(*leaves).sum(), wanted)
 
 
-def poolings() -> Iterator[Case]:
-    features = random(2, 256, 100, 152)
-    rois = torch.cat(
-        (torch.randint(0, 2, (512, 1)), boxes(512) * torch.tensor([1, 0.7, 1, 0.7])), 1
-    )
-    x1, y1, x2, y2 = rois[:, 1:].unbind(1)
-    turned = torch.stack((rois[:, 0], (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, x1), 1)
-    calls = {
-        "roi_align": (lambda: ops.roi_align(features, rois, 7, 0.125, 2), 21, 51),
-        "roi_align_rotated": (
-            lambda: ops.roi_align_rotated(features, turned, 7, 0.125, 2),
-            None,
-            None,
-        ),
-        "roi_pool": (lambda: ops.roi_pool(features, rois, 7, 0.125), None, None),
-        "prroi_pool": (lambda: ops.prroi_pool(features, rois, 7, 0.125), None, None),
+def _convolutions(images: int) -> dict[str, Callable[[], Any]]:
+    import torch
+
+    from mx_autopatch.ops import deform_conv2d, modulated_deform_conv2d
+
+    x, weight = torch.randn(images, 256, 32, 32), torch.randn(256, 256, 3, 3) / 48
+    offset, mask = torch.randn(images, 18, 32, 32), torch.rand(images, 9, 32, 32)
+
+    def conv(x: Any, weight: Any) -> Any:
+        return torch.conv2d(x, weight, padding=1)
+
+    def deform(x: Any, offset: Any, weight: Any) -> Any:
+        return deform_conv2d(x, offset, weight, padding=1)
+
+    def modulated(x: Any, offset: Any, mask: Any, weight: Any) -> Any:
+        return modulated_deform_conv2d(x, offset, mask, weight, padding=1)
+
+    return {
+        CONV: partial(conv, x, weight),
+        CONV_FB: _with_backward(conv, x, weight),
+        "deform_conv2d": partial(deform, x, offset, weight),
+        "deform_conv2d with backward": _with_backward(deform, x, offset, weight),
+        "modulated_deform_conv2d": partial(modulated, x, offset, mask, weight),
+        "modulated_deform_conv2d with backward": _with_backward(modulated, x, offset, mask, weight),
     }
-    for name, (call, forward, both) in calls.items():
-        yield Case(f"{name}, 512 boxes", inference(call), "matmul", forward)
-        yield Case(f"{name}, 512 boxes f+b", training(call), "matmul", both)
 
 
-def others() -> Iterator[Case]:
-    for number, compiled in ((1000, 0.5), (5000, 5.7), (20000, 70)):
-        some, scores = boxes(number), torch.rand(number)
-        call = lambda some=some, scores=scores: ops.nms(some, scores, 0.5)  # noqa: E731
-        yield Case(f"nms, {number} boxes", call, "matmul", compiled)
-    turned = torch.cat((boxes(300)[:, :2], torch.rand(300, 2) * 100 + 8, torch.randn(300, 1)), 1)
-    yield Case(
-        "box_iou_rotated, 300 x 300", lambda: ops.box_iou_rotated(turned, turned), "matmul", 11.8
+def _boxes() -> dict[str, Callable[[], Any]]:
+    import torch
+
+    from mx_autopatch.ops import box_iou_rotated, hard_voxelize, nms, roi_align
+
+    found: dict[str, Callable[[], Any]] = {}
+    for count in (1000, 5000, 20000):
+        corner, size = torch.rand(count, 2) * 1000, torch.rand(count, 2) * 100 + 5
+        boxes, scores = torch.cat([corner, corner + size], dim=1), torch.rand(count)
+        found[f"nms, {count:,} boxes"] = partial(nms, boxes, scores, 0.5)
+
+    features = torch.randn(2, 256, 64, 64)  # an image of 1024 x 1024 at stride 16
+    corner, size = torch.rand(512, 2) * 700, torch.rand(512, 2) * 300 + 16
+    rois = torch.cat([torch.randint(0, 2, (512, 1)), corner, corner + size], dim=1)
+
+    def align(features: Any) -> Any:
+        return roi_align(features, rois, 7, 1 / 16, 2)
+
+    found["roi_align"] = partial(align, features)
+    found["roi_align with backward"] = _with_backward(align, features)
+
+    centre, size = torch.rand(300, 2) * 100, torch.rand(300, 2) * 40 + 10
+    rotated = torch.cat([centre, size, torch.rand(300, 1) * 6], dim=1)
+    found["box_iou_rotated, 300 x 300"] = partial(box_iou_rotated, rotated, rotated)
+
+    # The range and the pillars of PointPillars on KITTI.
+    points = torch.rand(60000, 4) * torch.tensor([69.12, 79.36, 4.0, 1.0])
+    points -= torch.tensor([0.0, 39.68, 3.0, 0.0])
+    found["hard_voxelize, 60,000 points"] = partial(
+        hard_voxelize, points, [0.16, 0.16, 4], [0, -39.68, -3, 69.12, 39.68, 1], 32, 16000
     )
-    points = torch.rand(60_000, 4) * torch.tensor([70.0, 80.0, 4.0, 1.0])
-    grid = [0.16, 0.16, 4.0], [0.0, 0.0, 0.0, 70.4, 80.0, 4.0]
-    yield Case(
-        "hard_voxelize, 60k points",
-        lambda: ops.hard_voxelize(points, *grid, 32, 16_000),
-        "matmul",
-        1,
-    )
+    return found
 
 
-def seconds(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def _attention() -> dict[str, Callable[[], Any]]:
+    """Four levels of an image of 800 x 800, eight heads of 32 channels, four points."""
+    import torch
+
+    from mx_autopatch.ops import ms_deform_attn
+
+    shapes = torch.tensor([(side, side) for side in (100, 50, 25, 13)])
+    pixels = shapes.prod(1)
+    starts = pixels.cumsum(0) - pixels
+    value = torch.randn(1, int(pixels.sum()), 8, 32)
+
+    def call(value: Any, locations: Any, weights: Any) -> Any:
+        return ms_deform_attn(value, shapes, starts, locations, weights)
+
+    def arguments(queries: int) -> tuple[Any, ...]:
+        weights = torch.randn(1, queries, 8, 16).softmax(-1).view(1, queries, 8, 4, 4)
+        return value, torch.rand(1, queries, 8, 4, 4, 2), weights
+
+    few, all_ = arguments(300), arguments(value.shape[1])
+    return {
+        "ms_deform_attn, 300 queries": partial(call, *few),
+        "ms_deform_attn, 300, with backward": _with_backward(call, *few),
+        "ms_deform_attn, an encoder's layer": partial(call, *all_),
+    }
 
 
-def ratio(case: Case, rounds: int) -> tuple[float, float]:
-    """Milliseconds, and the median quotient."""
-    unit = UNITS[case.unit]
-    for call in (case.call, unit):
-        call()
-    pairs = [(seconds(unit), seconds(case.call)) for _ in range(rounds)]
-    return 1e3 * min(b for _, b in pairs), statistics.median(b / a for a, b in pairs)
+def tasks() -> Mapping[str, Callable[[], float]]:
+    """A function for each label that returns the CPU time of a call."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def timed(label: str, call: Callable[[], Any]) -> Callable[[], float]:
+        count = CALLS.get(label, 1)
+
+        def value() -> float:
+            start = time.process_time()
+            for _ in range(count):
+                call()
+            return (time.process_time() - start) / count
+
+        return value
+
+    return {label: timed(label, call) for label, call in calls().items()}
 
 
-def peak(call: Call) -> float:
-    """MiB that torch allocates for the call, at the most."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    now = most = 0
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most / 2**20
+def peak(call: Callable[[], Any]) -> int:
+    """How many bytes more than before are allocated at a time during a call."""
+    import torch
+
+    call()  # what is made once and kept is not the call's
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with torch.profiler.profile(activities=activities, profile_memory=True) as record:
+            call()
+    now = highest = 0
+    events = record.profiler.kineto_results.events()
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            highest = max(highest, now)
+    return highest
+
+
+def memory() -> str:
+    """The table of peaks."""
+    import torch
+
+    torch.set_num_threads(1)
+    lines = ["Memory at the peak, in buffers of im2col for the whole batch", ""]
+    for images in (2, 8):
+        columns = images * 256 * 9 * 32 * 32 * 4
+        for label, call in _convolutions(images).items():
+            if "deform" in label:
+                ratio = peak(call) / columns
+                said = "met" if ratio <= MEMORY_TARGET else "MISSED"
+                name = f"{label}, {images} images"
+                lines.append(f"{name:48} {ratio:5.2f}x  <= {MEMORY_TARGET:.2f}x  {said}")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time and memory of the operators")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="how names of cases begin")
-    parser.add_argument("--rounds", type=int, default=9, help="default: 9")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(options.threads)
-    print(f"{'':38}{'ms':>9}{'units':>9}{'mmcv C++':>10}{'MiB':>8}  unit")
-    for group in (convolutions, attention, poolings, others):
-        for case in group():
-            if options.names and not case.name.startswith(tuple(options.names)):
-                continue
-            time_ms, units = ratio(case, options.rounds)
-            compiled = "" if case.compiled is None else f"{case.compiled:g}"
-            memory = peak(case.call)
-            print(
-                f"{case.name:38}{time_ms:9.1f}{units:9.2f}{compiled:>10}{memory:8.1f}  {case.unit}",
-                flush=True,
-            )
-    columns = 2 * 32 * 32 * 9 * 256 * 4 / 2**20
-    print(f"The columns of the deformable convolutions alone are {columns:.1f} MiB.")
+    args = Options(__doc__ or "", rounds=5, processes=3).parse()
+    with scratch(args, lambda _: None):
+        values = run_workers(args, tasks)
+    if values is None:
+        return
+    rows = [Row(unit) for unit in (PRODUCT, CONV, CONV_FB)]
+    for label, (unit, limit) in TARGETS.items():
+        rows.append(Row(label, unit, Target(limit, unit, is_ratio=True)))
+    print(table("CPU time of the operators, one thread", values, rows))
+    print()
+    progress("memory")
+    print(memory())
+    save(args.output, values)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
