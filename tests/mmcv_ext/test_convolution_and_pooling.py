@@ -264,3 +264,23 @@ def test_a_head_of_mmcvs_layers_compiles_whole(ops):
         results.append((f(x), *torch.autograd.grad(f(x), (x, layer.weight))))
     for got, want in zip(*results):
         torch.testing.assert_close(got, want)
+
+
+def test_offsets_of_a_finer_level_are_read_from_their_beginning(ops):
+    # As mmdet's DyHead calls it, and the compiled operator reads them: element by element.
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 5, 5, requires_grad=True)
+    weight = torch.randn(3, 4, 3, 3, requires_grad=True)
+    leaves = [t.requires_grad_() for t in (torch.randn(2, 18, 10, 10), torch.rand(2, 9, 10, 10))]
+    offset, mask = (t.flatten(1)[:, : n * 25].view(2, n, 5, 5) for t, n in zip(leaves, (18, 9)))
+    inputs = x, *leaves, weight
+
+    wanted = ops.modulated_deform_conv2d(x, offset, mask, weight, None, 1, 1)
+    got = ops.modulated_deform_conv2d(*inputs, None, 1, 1)
+    torch.testing.assert_close(got, wanted)
+    grad = torch.randn_like(got)
+    for a, b in zip(*(torch.autograd.grad(out, inputs, grad) for out in (got, wanted))):
+        torch.testing.assert_close(a, b)
+
+    with pytest.raises(ValueError, match="modulated_deform_conv2d: offset: expected shape"):
+        ops.modulated_deform_conv2d(x, leaves[0][..., :4, :4], mask, weight, None, 1, 1)
