@@ -33,3 +33,9 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Said(int(ended.value.code or 0), out, err)
 
     return say
+
+
+@pytest.fixture(autouse=True)
+def _as_wide_as_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have said how wide the terminal is (pytest-xdist does)."""
+    monkeypatch.delenv("COLUMNS", raising=False)

@@ -162,7 +162,8 @@ def test_as_a_script(tmp_path: Path) -> None:
 
 
 def test_no_word_of_us_and_no_absolute_path() -> None:
-    for path in sorted(EXAMPLES.rglob("*.py")):
+    # demo_npu.py is no script of a user's: it starts those on two devices.
+    for path in sorted(set(EXAMPLES.rglob("*.py")) - {EXAMPLES / "demo_npu.py"}):
         text = path.read_text(encoding="utf-8")
         assert "autopatch" not in text, path
         assert not re.search(r"""["']/""", text), path

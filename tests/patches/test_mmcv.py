@@ -109,24 +109,20 @@ def test_a_bad_version_is_refused() -> None:
         patch_mmcv_version("one.six")
 
 
-def test_operators_that_are_there_and_those_that_are_not(tmp_path: Path) -> None:
+def test_operators_compute_and_other_names_are_missing(tmp_path: Path) -> None:
     code = (
         START
         + """
 import torch
-from mmcv.ops import nms, carafe
+from mmcv.ops import nms
 boxes = torch.tensor([[0., 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
 print(nms(boxes, torch.tensor([0.5, 0.9, 0.1]), 0.5)[1].tolist())
 import mmcv._ext
 print(mmcv._ext.__name__, hasattr(mmcv._ext, "carafe_forward"), hasattr(mmcv._ext, "nonsense"))
-try:
-    mmcv._ext.carafe_forward()
-except NotImplementedError as error:
-    print("carafe_forward" in str(error))
 """
     )
     done = run(code, tmp_path, MX_AUTOPATCH="1")
-    assert done.stdout == "[1, 2]\nmmcv._ext True False\nTrue\n", done.stderr
+    assert done.stdout == "[1, 2]\nmmcv._ext True False\n", done.stderr
 
 
 def test_ext_is_taken_back(tmp_path: Path) -> None:
