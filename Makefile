@@ -8,7 +8,7 @@ NPU := .venv-npu/bin
 # A file's tests share what they import, so a file is one job.
 TOGETHER := -n auto --dist loadfile
 
-.PHONY: parity demo test check lanes npu index bench clean
+.PHONY: zoo parity demo test check lanes npu index bench clean
 
 # A virtual environment of our own, made anew when what belongs into it changes.
 $(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.txt
@@ -47,12 +47,16 @@ check: $(VENV)/ready
 
 # What concerns the NPU, on the soft one: the real torch_npu, computed by the CPU.
 npu: .venv-npu/ready
-	$(NPU)/python -m pytest -q $(TOGETHER) tests/softnpu tests/patches tests/ops tests/mmcv_ext
+	$(NPU)/python -m pytest -q $(TOGETHER) tests/softnpu tests/patches
 
 # Every operator of torch's own database on the soft NPU and on the CPU: 8 minutes of
 # computing, on two cores.
 parity: .venv-npu/ready
 	OMP_NUM_THREADS=1 $(NPU)/python tests/softnpu/parity.py --jobs 2
+
+# One config of every architecture of mmdet, mmseg and mmdet3d: a prediction and a loss step.
+zoo: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m mx_autopatch tests/zoo/zoo.py
 
 # The engine on the other Pythons.
 lanes: $(VENV)/ready
