@@ -44,7 +44,8 @@ def environment(
     env = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MX_AUTOPATCH", "PYTHON", "COV_"))
+        # pytest-xdist says COLUMNS, which would wrap what a child writes.
+        if not name.startswith(("MX_AUTOPATCH", "PYTHON", "COV_")) and name != "COLUMNS"
     }
     folders = [*map(str, path), str(ROOT)]
     if active:

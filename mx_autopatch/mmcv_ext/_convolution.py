@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Size, Tensor
+    from torch import Tensor
 
 __all__ = [
     "deform_conv_backward_input",
@@ -128,10 +128,10 @@ def modulated_deform_conv_forward(
     with_bias: bool,
 ) -> None:
     """Fill in ``output``."""
-    from mx_autopatch.ops.deform_conv import modulated_deform_conv2d
+    from mx_autopatch.ops.deform_conv import beginning, modulated_deform_conv2d
 
     options = (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w)
-    offset, mask = (_beginning(t, output.shape[2:]) for t in (offset, mask))
+    offset, mask = (beginning(t, output.shape[2:]) for t in (offset, mask))
     tensors = input, offset, mask, weight, bias if with_bias else None
     output.copy_(modulated_deform_conv2d(*tensors, *options, group, deformable_group))
 
@@ -163,10 +163,10 @@ def modulated_deform_conv_backward(
     with_bias: bool,
 ) -> None:
     """Fill in the gradients of input, offset and mask; add those of the parameters."""
-    from mx_autopatch.ops.deform_conv import deform_conv2d_backward
+    from mx_autopatch.ops.deform_conv import beginning, deform_conv2d_backward
 
     options = (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w)
-    offset, mask = (_beginning(t, grad_output.shape[2:]) for t in (offset, mask))
+    offset, mask = (beginning(t, grad_output.shape[2:]) for t in (offset, mask))
     tensors = grad_output, input, offset, mask, weight
     grads = deform_conv2d_backward(*tensors, *options, group, deformable_group)
     for target, grad in zip((grad_input, grad_offset, grad_mask), grads):
@@ -179,16 +179,3 @@ def modulated_deform_conv_backward(
     grad_weight.add_(grads[3])
     if with_bias:
         grad_bias.add_(grad_output.sum((0, 2, 3)))
-
-
-def _beginning(tensor: Tensor, size: Size) -> Tensor:
-    """What the compiled operator reads of offsets or masks that are larger than the output.
-
-    It takes each image's elements one after the other as if they had the output's height and
-    width. mmdet's DyHead calls it so, with the offsets of a finer level, and weights were
-    trained with that (microsoft/DynamicHead#25).
-    """
-    count = tensor.shape[1] * size[0] * size[1] if tensor.dim() == 4 else 0
-    if tensor.dim() != 4 or tensor.shape[2:] == size or tensor[:1].numel() < count:
-        return tensor  # right, or to be complained about by the operator
-    return tensor.flatten(1)[:, :count].reshape(*tensor.shape[:2], *size)

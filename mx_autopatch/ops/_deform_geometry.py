@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._check import check_same_device, check_tensor, pair
 
-__all__ = ["check_arguments", "options_of", "output_size"]
+__all__ = ["beginning", "check_arguments", "options_of", "output_size"]
 
 # Stride, padding, dilation, groups, deform_groups.
 Options = tuple[list[int], list[int], list[int], int, int]
@@ -34,6 +34,19 @@ def output_size(
 ) -> list[int]:
     sizes = zip(input.shape[2:], weight.shape[2:], stride, padding, dilation)
     return [(size + 2 * p - d * (kernel - 1) - 1) // s + 1 for size, kernel, s, p, d in sizes]
+
+
+def beginning(tensor: Tensor, size: Sequence[int]) -> Tensor:
+    """What mmcv's compiled operator reads of offsets or masks that are larger than the output.
+
+    It takes each image's elements one after the other as if they had the output's height and
+    width. mmdet's DyHead calls it so, with the offsets of a finer level, and weights were
+    trained with that (microsoft/DynamicHead#25).
+    """
+    count = tensor.shape[1] * size[0] * size[1] if tensor.dim() == 4 else 0
+    if tensor.dim() != 4 or tensor.shape[2:] == tuple(size) or tensor[:1].numel() < count:
+        return tensor  # right, or to be complained about by the operator
+    return tensor.flatten(1)[:, :count].reshape(*tensor.shape[:2], *size)
 
 
 def check_arguments(

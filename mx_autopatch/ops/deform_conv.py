@@ -21,9 +21,16 @@ from torch import Tensor
 
 from ._check import check_same_device, check_tensor
 from ._deform_columns import DeformColumns, by_group, image_parts, weight_matrix
-from ._deform_geometry import check_arguments, options_of, output_size
+from ._deform_geometry import beginning, check_arguments, options_of, output_size
 
-__all__ = ["deform_conv2d", "deform_conv2d_backward", "modulated_deform_conv2d"]
+__all__ = [
+    "beginning",
+    "deform_conv2d",
+    "deform_conv2d_backward",
+    "modulated_deform_conv2d",
+    "options_of",
+    "output_size",
+]
 
 
 def deform_conv2d(

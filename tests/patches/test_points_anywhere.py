@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from helpers import HAS_TORCH_NPU
 from test_mmcv import START, pytestmark, run  # noqa: F401
 
 CODE = """
@@ -32,6 +34,7 @@ def test_on_the_cpu(tmp_path: Path) -> None:
     assert "guard" not in done.stderr
 
 
+@pytest.mark.skipif(HAS_TORCH_NPU, reason="there torch.cuda answers, by torch.transfer_to_npu")
 def test_without_the_patch(tmp_path: Path) -> None:
     environment = {"MX_AUTOPATCH": "1", "MX_AUTOPATCH_DISABLE": "mmcv.points_anywhere"}
     done = run(START + CODE, tmp_path, **environment)

@@ -34,11 +34,17 @@ def modulated_deform_conv2d(
     groups: int = 1,
     deform_groups: int = 1,
 ) -> "Tensor":
-    from mx_autopatch.ops import modulated_deform_conv2d as op
+    from mx_autopatch.ops import deform_conv as ops
 
     image, mask, filters = (t.type_as(offset) for t in (input, mask, weight))
     bias = None if bias is None else bias.type_as(offset)
-    return op(image, offset, mask, filters, bias, stride, padding, dilation, groups, deform_groups)
+    options = ops.options_of(
+        "modulated_deform_conv2d", stride, padding, dilation, groups, deform_groups
+    )
+    if image.dim() == 4 and filters.dim() == 4:  # else it is complained about
+        size = ops.output_size(image, filters, *options[:3])
+        offset, mask = ops.beginning(offset, size), ops.beginning(mask, size)
+    return ops.modulated_deform_conv2d(image, offset, mask, filters, bias, *options)
 
 
 def _apply(cls: type, *args: Any, **kwargs: Any) -> "Tensor":
