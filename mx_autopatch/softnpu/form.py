@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mx_autopatch.softnpu.alias import CPU, all_on_host, npu, on_host
 
-__all__ = ["Form", "device_of"]
+__all__ = ["Form", "device_of", "overload"]
 
 #: Operators that take tensors of the CPU beside those of the device, on the hardware too.
 _MIXED = frozenset(
@@ -144,3 +144,13 @@ def device_of(arguments: Sequence[Any]) -> torch.device | None:
             if found is not None:
                 return found
     return None
+
+
+def overload(name: str) -> Any:
+    """The OpOverload of a name such as ``aten::add.Tensor``; None if there is none."""
+    namespace, _, rest = name.partition("::")
+    packet, _, which = rest.partition(".")
+    try:
+        return getattr(getattr(getattr(torch.ops, namespace), packet), which or "default")
+    except AttributeError:
+        return None

@@ -13,6 +13,7 @@ from torch._C import _dispatch_has_kernel_for_dispatch_key as _has_kernel
 
 from mx_autopatch.softnpu import hccl
 from mx_autopatch.softnpu.aten import FUNCTIONS, NATIVE, SPECIAL
+from mx_autopatch.softnpu.form import overload
 from mx_autopatch.softnpu.kernels import Kernel, computed, decomposed, refused
 from mx_autopatch.softnpu.npu import COMPOSITE, REFERENCES, kernel_for, why_refused
 from mx_autopatch.softnpu.npu import NATIVE as NPU_NATIVE
@@ -54,7 +55,7 @@ def install() -> str:
     operators = list(_registered())
     _native = frozenset(name for name, _ in operators)
     # Backward operators of those: torch_npu has none, since it has derivatives of its own.
-    operators += [(name, _overload(name)) for name in FUNCTIONS if name not in _native]
+    operators += [(name, overload(name)) for name in FUNCTIONS if name not in _native]
     for namespace in _NAMESPACES:
         _libraries[namespace] = _lasting(torch.library.Library(namespace, "IMPL"))
     done = gone = 0
@@ -71,7 +72,7 @@ def install() -> str:
             else:
                 done += 1
         for name in COMPOSITE:
-            _put(name, kernel_for(name, _overload(name)), "CompositeImplicitAutograd")
+            _put(name, kernel_for(name, overload(name)), "CompositeImplicitAutograd")
     hccl.register()
     return f"{done} operators computed on the CPU, {gone} refused"
 
@@ -95,18 +96,9 @@ def _registered() -> Iterator[tuple[str, Any]]:
     for name in sorted(torch._C._dispatch_get_all_op_names()):
         if name.partition("::")[0] not in _NAMESPACES or not _has_kernel(name, _DEVICE):
             continue
-        try:
-            op = _overload(name)
-        except AttributeError:  # an implementation of what was never declared
-            continue
-        yield name, op
-
-
-def _overload(name: str) -> Any:
-    """The OpOverload of a name like ``aten::add.Tensor``."""
-    namespace, _, rest = name.partition("::")
-    packet, _, overload = rest.partition(".")
-    return getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
+        op = overload(name)
+        if op is not None:  # else it is an implementation of what was never declared
+            yield name, op
 
 
 def _kernel_for(name: str, op: Any) -> Kernel:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-import torch
 from torch._C import _dispatch_has_kernel_for_dispatch_key as _has_kernel
 
+from mx_autopatch.softnpu.form import overload
 from mx_autopatch.softnpu.install import native_operators
 
-__all__ = ["Where", "has_meta", "name_of", "overload", "where"]
+__all__ = ["Where", "has_meta", "name_of", "where"]
 
 
 class Where(str, enum.Enum):
@@ -30,16 +30,6 @@ def name_of(op: Any) -> str:
     schema = op._schema
     name: str = schema.name
     return f"{name}.{schema.overload_name}" if schema.overload_name else name
-
-
-def overload(name: str) -> Any:
-    """The OpOverload of a name such as ``aten::add.Tensor``; None if there is none."""
-    namespace, _, rest = name.partition("::")
-    packet, _, which = rest.partition(".")
-    try:
-        return getattr(getattr(getattr(torch.ops, namespace), packet), which or "default")
-    except AttributeError:
-        return None
 
 
 def where(name: str) -> Where:

@@ -24,8 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mx_autopatch.errors import SoftNpuError
 from mx_autopatch.softnpu import waits
 from mx_autopatch.softnpu.aten.native import NATIVE
+from mx_autopatch.softnpu.form import overload
 from mx_autopatch.softnpu.install import installed_kernels
-from mx_autopatch.softnpu.operators import Where, name_of, overload, where
+from mx_autopatch.softnpu.operators import Where, name_of, where
 from mx_autopatch.softnpu.origin import Origin, Places
 
 __all__ = ["Recorder"]
