@@ -95,7 +95,7 @@ def test_where_there_is_nothing_to_do(
 
 @pytest.mark.skipif(
     importlib.util.find_spec("torch_npu") is not None,
-    reason="tests/softnpu/distributed/test_processes.py does the same with two NPUs",
+    reason="tests/softnpu/distributed/test_hccl_processes.py does the same with two NPUs",
 )
 def test_as_the_launcher_does_it(tmp_path: Path) -> None:
     """A script of the time before torch 2.0, under today's torch.distributed.launch."""
