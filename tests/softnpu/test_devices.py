@@ -130,6 +130,7 @@ def _statistics_move() -> None:
     assert npu.memory_stats()["allocation.all.current"] >= 1
     assert npu.mem_get_info() == (free - (258 << 20), 64 * GIB)
     reserved = npu.memory_reserved()
+    assert npu.memory_allocated(1) == 0
     del x
     assert npu.memory_allocated() == before
     assert npu.memory_reserved() == reserved
