@@ -14,7 +14,7 @@ from mx_autopatch.engine.requires import Requirements
 
 @pytest.fixture
 def requirements() -> Requirements:
-    loaded = {"pretend": "9.9"}
+    loaded = {"pretend": "9.9", "unversioned": "main"}
     return Requirements({"device": lambda name: is_device(name, "npu")}, loaded.get)
 
 
@@ -32,13 +32,18 @@ def requirements() -> Requirements:
         (lambda: True, ""),
         ("packaging<1", "requires packaging<1, found "),
         ("python<3.9", "requires python<3.9, found 3."),
+        ("pretend>=9.9", ""),
+        ("pretend>=9.9rc1", ""),
+        ("pretend>=9.9.post1", "requires pretend>=9.9.post1, found 9.9"),
         ("pretend>=10", "requires pretend>=10, found 9.9"),
         ("no-such-thing>=1", "requires no-such-thing>=1: not installed"),
         ("module:no_such_thing", "requires the module no_such_thing, which is not importable"),
         ("module:no_such.thing", "requires the module no_such.thing: No module named 'no_such'"),
         ("device:cuda", "requires the device cuda, this run is for npu"),
         ("colour:blue", "requires colour:blue: unknown capability 'colour'"),
+        ("unversioned>=1", "requires unversioned>=1, found 'main', which is no version"),
         ("torch => 2", "requires 'torch => 2': "),
+        ("torch>=2x", "requires 'torch>=2x': "),
         (lambda: "it is Tuesday", "it is Tuesday"),
         (lambda: False, "requires <lambda>"),
     ],
