@@ -5,10 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 NPU := .venv-npu/bin
+MMCV1 := .venv-mmcv1/bin
 # A file's tests share what they import, so a file is one job.
 TOGETHER := -n auto --dist loadfile
 
-.PHONY: zoo parity demo test check lanes npu index bench clean
+.PHONY: zoo parity demo test check lanes npu mmcv1 index bench clean
+
+# Make the virtual environment $(1), in which packages come from $(2) where it has none.
+define layer
+	$(PYTHON) -m venv --clear --without-pip $(1)
+	$(2)/bin/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$($(1)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/below.pth"
+endef
 
 # A virtual environment of our own, made anew when what belongs into it changes.
 $(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.txt
@@ -20,10 +28,15 @@ $(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.
 
 # The same environment with torch-npu on top, whose presence alone changes `import torch`.
 .venv-npu/ready: $(VENV)/ready tests/requirements-npu.txt
-	$(PYTHON) -m venv --clear --without-pip .venv-npu
-	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
-		> "$$($(NPU)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/below.pth"
+	$(call layer,.venv-npu,$(VENV))
 	$(BIN)/pip --python $(NPU)/python install -q --no-deps -r tests/requirements-npu.txt
+	touch $@
+
+# OpenMMLab's packages of the time of mmcv 1.x on top of that; mmcv is not compiled.
+.venv-mmcv1/ready: .venv-npu/ready tests/requirements-mmcv1.txt tests/build-constraints-mmcv1.txt
+	$(call layer,.venv-mmcv1,.venv-npu)
+	MMCV_WITH_OPS=0 $(BIN)/pip --python $(MMCV1)/python install -q --no-deps \
+		--build-constraint tests/build-constraints-mmcv1.txt -r tests/requirements-mmcv1.txt
 	touch $@
 
 # Threads that spin while they wait cost a factor of three where something else runs.
@@ -35,7 +48,7 @@ demo-npu: .venv-npu/ready
 	rm -rf work_dirs/demo_npu
 	OMP_WAIT_POLICY=passive $(NPU)/python examples/demo_npu.py
 
-test: check npu lanes
+test: check npu mmcv1 lanes
 
 # Everything on one Python, with torch and the OpenMMLab packages.
 check: $(VENV)/ready
@@ -48,6 +61,10 @@ check: $(VENV)/ready
 # What concerns the NPU, on the soft one: the real torch_npu, computed by the CPU.
 npu: .venv-npu/ready
 	$(NPU)/python -m pytest -q $(TOGETHER) tests/softnpu tests/patches
+
+# mmcv 1.x, with the mmdet and mmseg of its time, on the same torch, CPU and soft NPU.
+mmcv1: .venv-mmcv1/ready
+	$(MMCV1)/python -m pytest -q $(TOGETHER) tests/mmcv1
 
 # Every operator of torch's own database on the soft NPU and on the CPU: 8 minutes of
 # computing, on two cores.
