@@ -163,19 +163,14 @@ def modulated_deform_conv_backward(
     with_bias: bool,
 ) -> None:
     """Fill in the gradients of input, offset and mask; add those of the parameters."""
-    from mx_autopatch.ops.deform_conv import beginning, deform_conv2d_backward
+    from mx_autopatch.ops.deform_conv import beginning, deform_conv2d_backward, of_beginning
 
     options = (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w)
     offset, mask = (beginning(t, grad_output.shape[2:]) for t in (offset, mask))
     tensors = grad_output, input, offset, mask, weight
     grads = deform_conv2d_backward(*tensors, *options, group, deformable_group)
     for target, grad in zip((grad_input, grad_offset, grad_mask), grads):
-        if target.shape == grad.shape:
-            target.copy_(grad)
-        else:
-            whole = target.new_zeros(target.shape)
-            whole.view(len(whole), -1)[:, : grad[0].numel()] = grad.flatten(1)
-            target.copy_(whole)
+        target.copy_(of_beginning(grad, target))
     grad_weight.add_(grads[3])
     if with_bias:
         grad_bias.add_(grad_output.sum((0, 2, 3)))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ._check import check_same_device, check_tensor, pair
 
-__all__ = ["beginning", "check_arguments", "options_of", "output_size"]
+__all__ = ["beginning", "check_arguments", "of_beginning", "options_of", "output_size"]
 
 # Stride, padding, dilation, groups, deform_groups.
 Options = tuple[list[int], list[int], list[int], int, int]
@@ -47,6 +48,14 @@ def beginning(tensor: Tensor, size: Sequence[int]) -> Tensor:
     if tensor.dim() != 4 or tensor.shape[2:] == tuple(size) or tensor[:1].numel() < count:
         return tensor  # right, or to be complained about by the operator
     return tensor.flatten(1)[:, :count].reshape(*tensor.shape[:2], *size)
+
+
+def of_beginning(grad: Tensor, tensor: Tensor) -> Tensor:
+    """Gradient in ``tensor`` of that in its ``beginning``."""
+    if grad.shape == tensor.shape:
+        return grad
+    rest = tensor[:1].numel() - grad[:1].numel()
+    return pad(grad.flatten(1), (0, rest)).view(tensor.shape)
 
 
 def check_arguments(

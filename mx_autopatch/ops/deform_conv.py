@@ -21,13 +21,20 @@ from torch import Tensor
 
 from ._check import check_same_device, check_tensor
 from ._deform_columns import DeformColumns, by_group, image_parts, weight_matrix
-from ._deform_geometry import beginning, check_arguments, options_of, output_size
+from ._deform_geometry import (
+    beginning,
+    check_arguments,
+    of_beginning,
+    options_of,
+    output_size,
+)
 
 __all__ = [
     "beginning",
     "deform_conv2d",
     "deform_conv2d_backward",
     "modulated_deform_conv2d",
+    "of_beginning",
     "options_of",
     "output_size",
 ]

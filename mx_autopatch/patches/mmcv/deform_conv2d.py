@@ -5,7 +5,7 @@ Why: mmcv's own branch for NPUs passes a padding of 1 above and below, whatever 
      its width. Each call copies indices to the device.
 How: for tensors of the device npu, mx_autopatch.ops.deform_conv2d: mx_driving's kernel,
      torch_npu's npu_deformable_conv2d, or the portable one. For other tensors mmcv's own
-     code runs. Both the function and the ``apply`` of the class behind it.
+     code runs.
 Upstream: mmcv/ops/deform_conv.py, mmcv 1.3 - 2.2.
 Remove when: mmcv passes the sizes of the kernel as torch_npu documents them.
 """
@@ -13,7 +13,8 @@ Remove when: mmcv passes the sizes of the kernel as torch_npu documents them.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Union
 
-from mx_autopatch.model import Patch, Replace
+from mx_autopatch.model import Patch
+from mx_autopatch.patches.functions import computed_on_npu
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,29 +41,43 @@ def deform_conv2d(
     return op(image, offset, filters, stride, padding, dilation, groups, deform_groups)
 
 
-def _apply(cls: type, *args: Any, **kwargs: Any) -> "Tensor":
-    return deform_conv2d(*args, **kwargs)
+def gradients(
+    needed: Sequence[bool],
+    grad: "Tensor",
+    input: "Tensor",
+    offset: "Tensor",
+    weight: "Tensor",
+    stride: _Sizes = 1,
+    padding: _Sizes = 0,
+    dilation: _Sizes = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+    bias: bool = False,
+    im2col_step: int = 32,
+) -> "tuple[Tensor, Tensor, Tensor]":
+    from mx_autopatch.ops.deform_conv import deform_conv2d_backward
+
+    tensors = grad, input.type_as(offset), offset, None, weight.type_as(offset)
+    options = stride, padding, dilation, groups, deform_groups
+    grads = deform_conv2d_backward(*tensors, *options, (*needed[:2], False, needed[2]))
+    return grads[0], grads[1], grads[3]
 
 
-def _on_npu(
-    input: "Tensor", offset: Any, weight: Any, *options: Any, bias: bool = False, **kwargs: Any
+def _with_bias(
+    offset: Any = None, weight: Any = None, *options: Any, bias: bool = False, **more: Any
 ) -> bool:
-    """Only False is allowed for the bias; for anything else mmcv has a message."""
-    return input.device.type == "npu" and bias is False and all(o is False for o in options[5:6])
+    """Only False is allowed; for anything else mmcv has a message."""
+    return bias is not False or any(o is not False for o in options[5:6])
 
-
-def _applied_on_npu(cls: type, *args: Any, **kwargs: Any) -> bool:
-    return _on_npu(*args, **kwargs)
-
-
-_MODULE = "mmcv.ops.deform_conv"
 
 PATCHES = (
     Patch(
         name="mmcv.deform_conv2d",
-        edits=(
-            Replace(f"{_MODULE}:deform_conv2d", deform_conv2d, guard=_on_npu),
-            Replace(f"{_MODULE}:DeformConv2dFunction.apply", _apply, guard=_applied_on_npu),
+        edits=computed_on_npu(
+            "mmcv.ops.deform_conv:DeformConv2dFunction.",
+            deform_conv2d,
+            gradients,
+            unless=lambda input, *rest: _with_bias(*rest),
         ),
         requires=("module:torch", "device:npu"),
     ),

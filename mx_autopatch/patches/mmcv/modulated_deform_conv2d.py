@@ -6,15 +6,16 @@ Why: mmcv's own branch for NPUs passes a padding of 1 above and below, whatever 
      gradient the backward pass fails.
 How: for tensors of the device npu, mx_autopatch.ops.modulated_deform_conv2d: mx_driving's
      kernel, torch_npu's npu_deformable_conv2d, or the portable one. For other tensors
-     mmcv's own code runs. Both the function and the ``apply`` of the class behind it.
+     mmcv's own code runs.
 Upstream: mmcv/ops/modulated_deform_conv.py, mmcv 1.3 - 2.2.
 Remove when: mmcv passes the sizes of the kernel as torch_npu documents them.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
-from mx_autopatch.model import Patch, Replace
+from mx_autopatch.model import Patch
+from mx_autopatch.patches.functions import computed_on_npu
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,28 +48,41 @@ def modulated_deform_conv2d(
     return ops.modulated_deform_conv2d(image, offset, mask, filters, bias, *options)
 
 
-def _apply(cls: type, *args: Any, **kwargs: Any) -> "Tensor":
-    return modulated_deform_conv2d(*args, **kwargs)
+def gradients(
+    needed: Sequence[bool],
+    grad: "Tensor",
+    input: "Tensor",
+    offset: "Tensor",
+    mask: "Tensor",
+    weight: "Tensor",
+    bias: "Optional[Tensor]" = None,
+    stride: _Sizes = 1,
+    padding: _Sizes = 0,
+    dilation: _Sizes = 1,
+    groups: int = 1,
+    deform_groups: int = 1,
+) -> "tuple[Optional[Tensor], ...]":
+    from mx_autopatch.ops import deform_conv as ops
 
+    image, filters = input.type_as(offset), weight.type_as(offset)
+    at, by = (ops.beginning(t.type_as(offset), grad.shape[2:]) for t in (offset, mask))
+    options = stride, padding, dilation, groups, deform_groups
+    grads = ops.deform_conv2d_backward(grad, image, at, by, filters, *options, needed[:4])
+    of_read = [
+        ops.of_beginning(g, whole) if want else None
+        for g, whole, want in zip(grads[1:3], (offset, mask), needed[1:3])
+    ]
+    of_bias = grad.sum((0, 2, 3)) if any(needed[4:5]) else None
+    return grads[0], *of_read, grads[3], of_bias
 
-def _on_npu(input: "Tensor", *args: Any, **kwargs: Any) -> bool:
-    return input.device.type == "npu"
-
-
-def _applied_on_npu(cls: type, *args: Any, **kwargs: Any) -> bool:
-    return _on_npu(*args, **kwargs)
-
-
-_MODULE = "mmcv.ops.modulated_deform_conv"
 
 PATCHES = (
     Patch(
         name="mmcv.modulated_deform_conv2d",
-        edits=(
-            Replace(f"{_MODULE}:modulated_deform_conv2d", modulated_deform_conv2d, guard=_on_npu),
-            Replace(
-                f"{_MODULE}:ModulatedDeformConv2dFunction.apply", _apply, guard=_applied_on_npu
-            ),
+        edits=computed_on_npu(
+            "mmcv.ops.modulated_deform_conv:ModulatedDeformConv2dFunction.",
+            modulated_deform_conv2d,
+            gradients,
         ),
         requires=("module:torch", "device:npu"),
     ),

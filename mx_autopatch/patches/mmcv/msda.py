@@ -1,42 +1,64 @@
-"""Multi-scale deformable attention on NPUs, by the kernel that the dispatcher chooses.
+"""Multi-scale deformable attention as one operator, on NPUs and on the CPU.
 
 Why: mmcv's extension has no kernel for NPUs unless it was compiled for them
      (``ms_deform_attn_impl_forward: implementation for device npu:0 not found``), and
-     before 2.2 its module samples level by level there.
-How: for tensors of the device npu, mx_autopatch.ops.ms_deform_attn: mx_driving's kernel
-     where it is installed and covers the call, else the portable one. For other tensors
-     mmcv's own code runs.
+     before 2.2 its module samples level by level there. On the CPU it does so to this
+     day: several times slower, and its loop over the values of ``spatial_shapes`` does not
+     compile whole.
+How: mx_autopatch.ops.ms_deform_attn: on NPUs mx_driving's kernel where it is installed and
+     covers the call, else the portable one. For other tensors mmcv's own code runs, and
+     where a graph is exported or traced that others shall run without us.
 Upstream: mmcv/ops/multi_scale_deform_attn.py, mmcv 1.4 - 2.2.
-Remove when: mmcv ships an extension for NPUs.
+Remove when: mmcv's extension has kernels for NPUs and the CPU.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from mx_autopatch.model import Patch, Replace
+from mx_autopatch.patches.functions import computed_on_npu
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
-def apply(
-    cls: type,
+def ms_deform_attn(
     value: "Tensor",
     value_spatial_shapes: "Tensor",
     value_level_start_index: "Tensor",
     sampling_locations: "Tensor",
     attention_weights: "Tensor",
-    im2col_step: int,
+    im2col_step: int = 64,
 ) -> "Tensor":
-    from mx_autopatch.ops import ms_deform_attn
+    from mx_autopatch.ops import ms_deform_attn as op
 
     # Under amp the values say in which precision, as in mmcv.
-    return ms_deform_attn(
+    return op(
         value,
         value_spatial_shapes,
         value_level_start_index,
         sampling_locations.type_as(value),
         attention_weights.type_as(value),
     )
+
+
+def gradients(
+    needed: "Sequence[bool]",
+    grad: "Tensor",
+    value: "Tensor",
+    value_spatial_shapes: "Tensor",
+    value_level_start_index: "Tensor",
+    sampling_locations: "Tensor",
+    attention_weights: "Tensor",
+    im2col_step: int = 64,
+) -> "tuple[Optional[Tensor], ...]":
+    from mx_autopatch.ops.ms_deform_attn import ms_deform_attn_backward
+
+    levels = value_spatial_shapes, value_level_start_index
+    points = sampling_locations.type_as(value), attention_weights.type_as(value)
+    grads = ms_deform_attn_backward(grad.type_as(value), value, *levels, *points)
+    return grads[0], None, None, grads[1], grads[2]
 
 
 def multi_scale_deformable_attn_pytorch(
@@ -47,17 +69,18 @@ def multi_scale_deformable_attn_pytorch(
 ) -> "Tensor":
     sizes = value_spatial_shapes.prod(1)
     start = sizes.cumsum(0) - sizes
-    tensors = value, value_spatial_shapes, start, sampling_locations, attention_weights
-    return apply(object, *tensors, im2col_step=1)
+    return ms_deform_attn(value, value_spatial_shapes, start, sampling_locations, attention_weights)
 
 
-def _applied_on_npu(cls: type, value: "Tensor", *args: Any, **kwargs: Any) -> bool:
-    return value.device.type == "npu"
-
-
-def _on_npu(value: "Tensor", value_spatial_shapes: Any, *args: Any, **kwargs: Any) -> bool:
+def _computed_here(value: "Tensor", value_spatial_shapes: Any, *args: Any, **kwargs: Any) -> bool:
     """Some hand over the shapes as a list of pairs; that remains mmcv's own."""
-    return value.device.type == "npu" and hasattr(value_spatial_shapes, "cumsum")
+    import torch
+
+    return (
+        value.device.type in ("npu", "cpu")
+        and hasattr(value_spatial_shapes, "cumsum")
+        and not torch.jit.is_tracing()  # of torch.onnx's exporter, too
+    )
 
 
 _MODULE = "mmcv.ops.multi_scale_deform_attn"
@@ -66,15 +89,15 @@ PATCHES = (
     Patch(
         name="mmcv.msda",
         edits=(
-            Replace(
-                f"{_MODULE}:MultiScaleDeformableAttnFunction.apply", apply, guard=_applied_on_npu
+            *computed_on_npu(
+                f"{_MODULE}:MultiScaleDeformableAttnFunction.", ms_deform_attn, gradients
             ),
             Replace(
                 f"{_MODULE}:multi_scale_deformable_attn_pytorch",
                 multi_scale_deformable_attn_pytorch,
-                guard=_on_npu,
+                guard=_computed_here,
             ),
         ),
-        requires=("module:torch", "device:npu"),
+        requires=("module:torch",),
     ),
 )

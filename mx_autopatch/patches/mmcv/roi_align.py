@@ -9,11 +9,14 @@ Upstream: mmcv/ops/roi_align.py and mmcv/ops/csrc/pytorch/npu/roi_align_npu.cpp,
 Remove when: mmcv ships an extension for NPUs that looks at ``pool_mode``.
 """
 
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Union
 
-from mx_autopatch.model import Patch, Replace
+from mx_autopatch.model import Patch
+from mx_autopatch.patches.functions import computed_on_npu
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -31,25 +34,30 @@ def roi_align(
     return op(input, rois, output_size, spatial_scale, sampling_ratio, pool_mode, aligned)
 
 
-def _apply(cls: type, *args: Any, **kwargs: Any) -> "Tensor":
-    return roi_align(*args, **kwargs)
+def gradients(
+    needed: "Sequence[bool]",
+    grad: "Tensor",
+    input: "Tensor",
+    rois: "Tensor",
+    output_size: "Union[int, tuple[int, int]]",
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    pool_mode: str = "avg",
+    aligned: bool = True,
+) -> "tuple[Tensor]":
+    from mx_autopatch.ops.roi_align import roi_align_backward, roi_align_forward
 
-
-def _on_npu(input: "Tensor", *args: Any, **kwargs: Any) -> bool:
-    return input.device.type == "npu"
-
-
-def _applied_on_npu(cls: type, *args: Any, **kwargs: Any) -> bool:
-    return _on_npu(*args, **kwargs)
+    options = float(spatial_scale), int(sampling_ratio), pool_mode, bool(aligned)
+    at_y = at_x = grad.new_empty(0)
+    if pool_mode == "max":
+        _, at_y, at_x = roi_align_forward(input, rois, (grad.shape[2], grad.shape[3]), *options)
+    return (roi_align_backward(grad, rois, at_y, at_x, tuple(input.shape), *options),)
 
 
 PATCHES = (
     Patch(
         name="mmcv.roi_align",
-        edits=(
-            Replace("mmcv.ops.roi_align:roi_align", roi_align, guard=_on_npu),
-            Replace("mmcv.ops.roi_align:RoIAlignFunction.apply", _apply, guard=_applied_on_npu),
-        ),
+        edits=computed_on_npu("mmcv.ops.roi_align:RoIAlignFunction.", roi_align, gradients),
         requires=("module:torch", "device:npu"),
     ),
 )

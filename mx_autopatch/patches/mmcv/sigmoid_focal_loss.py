@@ -8,11 +8,14 @@ Upstream: mmcv/ops/focal_loss.py, mmcv 1.3 - 2.2.
 Remove when: mmcv ships an extension for NPUs.
 """
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
-from mx_autopatch.model import Patch, Replace
+from mx_autopatch.model import Patch
+from mx_autopatch.patches.functions import computed_on_npu
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -38,26 +41,28 @@ def sigmoid_focal_loss(
     return loss.sum() / input.shape[0]
 
 
-def _apply(cls: type, *args: Any, **kwargs: Any) -> "Tensor":
-    return sigmoid_focal_loss(*args, **kwargs)
+def gradients(
+    needed: "Sequence[bool]",
+    grad: "Tensor",
+    input: "Tensor",
+    target: "Tensor",
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    weight: "Optional[Tensor]" = None,
+    reduction: str = "mean",
+) -> "tuple[Tensor]":
+    from mx_autopatch.ops.focal_loss import sigmoid_focal_loss_backward
 
+    weight = None if weight is None else weight.type_as(input)
+    slope = sigmoid_focal_loss_backward(input, target, gamma, alpha, weight) * grad
+    return (slope / input.shape[0] if reduction == "mean" else slope,)
 
-def _on_npu(input: "Tensor", *args: Any, **kwargs: Any) -> bool:
-    return input.device.type == "npu"
-
-
-def _applied_on_npu(cls: type, *args: Any, **kwargs: Any) -> bool:
-    return _on_npu(*args, **kwargs)
-
-
-_MODULE = "mmcv.ops.focal_loss"
 
 PATCHES = (
     Patch(
         name="mmcv.sigmoid_focal_loss",
-        edits=(
-            Replace(f"{_MODULE}:sigmoid_focal_loss", sigmoid_focal_loss, guard=_on_npu),
-            Replace(f"{_MODULE}:SigmoidFocalLossFunction.apply", _apply, guard=_applied_on_npu),
+        edits=computed_on_npu(
+            "mmcv.ops.focal_loss:SigmoidFocalLossFunction.", sigmoid_focal_loss, gradients
         ),
         requires=("module:torch", "device:npu"),
     ),
