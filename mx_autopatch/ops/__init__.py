@@ -13,7 +13,10 @@ what was expected and what was given.
 
 from __future__ import annotations
 
-from . import npu  # noqa: F401  registers the kernels of NPUs
+from torch._library.custom_ops import OPDEFS
+
+from . import npu, sync_bn  # noqa: F401  the former registers the kernels of NPUs
+from ._autocast import compute_outside_autocast
 from .active_rotated_filter import active_rotated_filter
 from .assign_score_withk import assign_score_withk
 from .ball_query import ball_query, stack_ball_query
@@ -141,3 +144,8 @@ __all__ = [
     "tin_shift",
     "upfirdn2d",
 ]
+
+# torch has no public list of the operators that were defined in a namespace.
+compute_outside_autocast(
+    name.partition("::")[2] for name in list(OPDEFS) if name.startswith("mx_autopatch::")
+)
