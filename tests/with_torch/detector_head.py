@@ -76,6 +76,31 @@ def step(model: nn.Module, function: nn.Module, image: Tensor) -> list[Tensor]:
     return [*(out.detach() for out in floats), labels, image.grad, *grads]
 
 
+#: Options of batched_nms, of which mmcv finds the function by eval.
+SUPPRESSIONS = (
+    {"type": "nms", "iou_threshold": 0.3, "class_agnostic": True},
+    # Of more boxes than that, mmcv suppresses class by class.
+    {"type": "nms", "iou_threshold": 0.3, "split_thr": 10, "max_num": 9},
+    {"type": "nms_rotated", "iou_threshold": 0.3},
+    {"type": "soft_nms", "iou_threshold": 0.3, "min_score": 0.05},
+    None,
+)
+
+
+def check_suppressions(device: str, backend: str) -> None:
+    boxes, scores, labels = torch.rand(40, 4) * 40, torch.rand(40), torch.arange(40) % 3
+    boxes[:, 2:] += boxes[:, :2]
+    turned = torch.cat((boxes, scores[:, None]), 1)
+    for options in SUPPRESSIONS:
+        rows = turned if options and options["type"] == "nms_rotated" else boxes
+        tensors = [t.to(device) for t in (rows, scores, labels)]
+        torch._dynamo.reset()
+        compiled = torch.compile(batched_nms, fullgraph=True, backend=backend)
+        with torch.no_grad():
+            got, wanted = compiled(*tensors, options), batched_nms(*tensors, options)
+        torch.testing.assert_close(got, wanted)
+
+
 def main(device: str, *backends: str) -> None:
     torch.manual_seed(0)
     # In evaluation: the attention drops at random.
@@ -92,6 +117,7 @@ def main(device: str, *backends: str) -> None:
         with torch.compiler.set_stance("fail_on_recompile"):
             got.append(step(model, compiled, images[1]))
         torch.testing.assert_close(got, wanted)
+        check_suppressions(device, backend)
         print(f"{device} {backend}: {boxes} boxes and {len(wanted[0])} tensors as eager")
 
 
