@@ -44,8 +44,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     operation for operation as in the compiled operator, so that boxes on the
     threshold fall on the same side. Not differentiable.
 
-    K depends on the values: ``torch.compile(fullgraph=True)`` needs
-    ``torch._dynamo.config.capture_dynamic_output_shape_ops``, as for torch.nonzero.
+    K depends on the values, as that of torch.nonzero does: ``torch.compile(fullgraph=True)``
+    takes it from torch 2.10 on (pytorch#163123), before that and without ``fullgraph`` with
+    ``torch._dynamo.config.capture_dynamic_output_shape_ops`` alone.
 
     Raises:
         TypeError: an argument is no tensor or not floating.

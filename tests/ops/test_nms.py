@@ -150,8 +150,7 @@ def test_compiles_whole(backend):
 
     boxes, scores = random_boxes(60)
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
-        got = torch.compile(f, fullgraph=True, backend=backend)(boxes, scores)
+    got = torch.compile(f, fullgraph=True, backend=backend)(boxes, scores)
     assert torch.equal(got, f(boxes, scores))
 
 
