@@ -58,6 +58,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "mmcv.registry_errors": (
+        "mx_autopatch.patches.mmcv.registry_errors",
+        ("mmcv.utils.registry",),
+        True,
+    ),
     "mmcv.roi_align": (
         "mx_autopatch.patches.mmcv.roi_align",
         ("mmcv.ops.roi_align",),
@@ -66,6 +71,16 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "mmcv.sigmoid_focal_loss": (
         "mx_autopatch.patches.mmcv.sigmoid_focal_loss",
         ("mmcv.ops.focal_loss",),
+        True,
+    ),
+    "mmcv.torchvision_urls": (
+        "mx_autopatch.patches.mmcv.torchvision_urls",
+        ("mmcv.runner.checkpoint",),
+        True,
+    ),
+    "mmcv.training_steps": (
+        "mx_autopatch.patches.mmcv.training_steps",
+        ("mmcv.runner.base_runner",),
         True,
     ),
     "mmcv.version_gate": (
@@ -97,6 +112,22 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "mmengine.checkpoint_load": (
         "mx_autopatch.patches.mmengine.checkpoint_load",
         ("mmengine.runner.checkpoint",),
+        True,
+    ),
+    "mmengine.registry_errors": (
+        "mx_autopatch.patches.mmengine.registry_errors",
+        (
+            "mmengine.registry.build_functions",
+            "mmengine.registry.registry",
+        ),
+        True,
+    ),
+    "mmengine.training_steps": (
+        "mx_autopatch.patches.mmengine.training_steps",
+        (
+            "mmengine.runner.runner",
+            "mmengine.runner._flexible_runner",
+        ),
         True,
     ),
     "numpy.aliases": (
@@ -148,6 +179,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("torch",),
         True,
     ),
+    "torch.batch_matmul": (
+        "mx_autopatch.patches.torch.batch_matmul",
+        ("torch_npu",),
+        True,
+    ),
     "torch.device_capability": (
         "mx_autopatch.patches.torch.device_capability",
         ("torch_npu.npu",),
@@ -161,9 +197,24 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "torch.index": (
+        "mx_autopatch.patches.torch.index",
+        ("torch_npu",),
+        True,
+    ),
     "torch.local_rank": (
         "mx_autopatch.patches.torch.local_rank",
         ("torch.distributed.distributed_c10d",),
+        True,
+    ),
+    "torch.optimizers": (
+        "mx_autopatch.patches.torch.optimizers",
+        (
+            "torch.optim.adam",
+            "torch.optim.adamw",
+            "torch.optim.sgd",
+            "torch.optim",
+        ),
         True,
     ),
     "torch.soft_npu": (
@@ -172,6 +223,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
             "torch",
             "torch_npu",
         ),
+        True,
+    ),
+    "torch.training_steps": (
+        "mx_autopatch.patches.torch.training_steps",
+        ("torch.optim.optimizer",),
         True,
     ),
     "torch.transfer_to_npu": (
