@@ -19,7 +19,9 @@ _HOME = {
     "Redirect": "model",
     "Register": "model",
     "Replace": "model",
+    "Rewrite": "model",
     "Status": "model",
+    "Subclasses": "model",
     "Wrap": "model",
     "AutopatchError": "errors",
     "CatalogError": "errors",
@@ -35,6 +37,7 @@ _HOME = {
     "patch_mmcv_version": "patches.mmcv.version_gate",
     "register": "bootstrap",
     "report": "bootstrap",
+    "revert": "bootstrap",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mx_autopatch.engine.finder import Finder
     from mx_autopatch.engine.report import Report
     from mx_autopatch.engine.session import Session
-    from mx_autopatch.model import Patch
+    from mx_autopatch.model import Outcome, Patch
 
 #: Modules of the standard library that have patches (see engine.finder).
 WAITING = ("collections",)
@@ -129,6 +129,55 @@ def register(obj: Any = None, *, name: str | None = None, force: bool = False) -
     return obj
 
 
+def reconfigure(values: Mapping[str, Any], who: str) -> Config:
+    """Change values of the configuration in force; None stands for the default.
+
+    What has been decided by the former ones stays as it is: see :func:`reconsider`.
+
+    Raises:
+        ConfigError: a key or value is not valid, and ``who`` gave it; nothing is changed.
+        PatchError: the engine is not active.
+    """
+    session = _active_session(who)
+    session.config = session.config.changed(values, who)
+    return session.config
+
+
+def reconsider(names: Iterable[str]) -> None:
+    """Decide anew whether these patches' requirements hold, and apply those that now do."""
+    session = _active_session("reconsider()")
+    session.reconsider(names)
+
+
+def _active_session(who: str) -> Session:
+    from mx_autopatch.errors import PatchError
+
+    if _finder is None or not _finder.prepared() or _finder.session is None:
+        raise PatchError(
+            f"{who}: mx_autopatch is not active; start the program with MX_AUTOPATCH=1, by "
+            "python -m mx_autopatch, or call mx_autopatch.activate() first"
+        )
+    return _finder.session
+
+
+def revert(name: str) -> list[Outcome]:
+    """Take back one patch in the running engine; :func:`register` applies it again.
+
+    What it has done is undone, what other patches have done to the same targets stays,
+    and what of it is pending no longer fires.
+
+    Returns:
+        The patch's outcomes, REVERTED where something was taken back; none if the engine
+        is not active.
+
+    Raises:
+        LookupError: no patch of that name is known.
+    """
+    if _finder is None or not _finder.prepared() or _finder.session is None:
+        return []
+    return _finder.session.revert_patch(name)
+
+
 def catalog() -> Catalog:
     """The root of the catalog, with the built-in patches in it."""
     global _catalog
@@ -220,8 +269,12 @@ def _session(config: Config, patches: Iterable[Patch]) -> Session:
         except Exception as error:
             problems.append(f"patch {name!r}: {error}")
     problems += check_names(config, [entry.name for entry in entries])
-    capabilities = {"device": lambda name: is_device(name, config.device)}
-    return Session(config, entries, problems, capabilities)
+    capabilities = {
+        "device": lambda name: is_device(name, session.config.device),
+        "configured": lambda names: session.config.configures(names),
+    }
+    session = Session(config, entries, problems, capabilities)
+    return session
 
 
 def _script() -> str | None:

@@ -28,13 +28,18 @@ __all__ = [
     "Edit",
     "NotNeeded",
     "Outcome",
+    "Parent",
     "Patch",
     "Provide",
     "Redirect",
     "Register",
     "Replace",
     "Requirement",
+    "Rewrite",
     "Status",
+    "Stub",
+    "Subclasses",
+    "When",
     "Wrap",
     "parse_target",
 ]
@@ -108,6 +113,9 @@ def pattern_of(module: str) -> str:
     return f"*.{name}" if package else ""
 
 
+#: The module half of a target that is relative to a class (see :class:`Subclasses`).
+RELATIVE = "*"
+
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _STEP = re.compile(
     r"""\.?(?P<attr>[^\W\d]\w*)      # attribute
@@ -133,6 +141,9 @@ def parse_target(target: Any) -> tuple[str, tuple[tuple[bool, str | int], ...]]:
     >>> parse_target("mmdet.registry:MODELS._module_dict[ResNet]")
     ('mmdet.registry', ((True, 'MODELS'), (True, '_module_dict'), (False, 'ResNet')))
 
+    In place of the module ``*`` stands for a class that is still to be found: see
+    :class:`Subclasses`.
+
     Raises:
         TargetError: the text does not follow the grammar; the message says where.
     """
@@ -141,7 +152,8 @@ def parse_target(target: Any) -> tuple[str, tuple[tuple[bool, str | int], ...]]:
     module, colon, qualname = target.partition(":")
     if not colon or not qualname:
         raise TargetError(f"target {target!r}: expected 'module:qualname', as in 'mmcv.ops:nms'")
-    check_module(module, f"target {target!r}: module")
+    if module != RELATIVE:
+        check_module(module, f"target {target!r}: module")
     steps: list[tuple[bool, str | int]] = []
     position = 0
     while position < len(qualname):
@@ -249,14 +261,81 @@ class Wrap(Edit):
     wrapt's convention: for a method ``wrapped`` is bound and ``instance`` is the
     object (the class for a class method), else ``instance`` is None. For a class the
     wrapper is called where the class is, and returns what ``wrapped(...)`` returned.
+
+    In place of a wrapper a ``decorator`` may be given: ``decorator(function)`` makes what is
+    bound of what stands there, out of its descriptor. With a ``guard`` each call goes to
+    the one or to the other, as in :class:`Replace`.
     """
 
     wrapper: Any = None
+    decorator: Callable[[Any], Any] | None = None
+    guard: Callable[..., bool] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _exactly_one(self, wrapper=self.wrapper)
-        _callable(self, "wrapper", self.wrapper)
+        given = {"wrapper": self.wrapper, "decorator": self.decorator}
+        _exactly_one(self, **{k: MISSING if v is None else v for k, v in given.items()})
+        for name in ("wrapper", "decorator", "guard"):
+            _callable(self, name, getattr(self, name))
+        if self.guard is not None and self.decorator is None:
+            raise PatchError(f"Wrap({self.target!r}): a guard goes with a decorator")
+
+
+@dataclass(frozen=True)
+class Rewrite(Edit):
+    """Change statements or expressions inside the function ``target``, by its syntax tree.
+
+    ``find`` and ``replace`` are Python source: an expression, or statements. In ``find``
+    each ``$name`` stands for any expression (or, where Python wants a bare name, as after
+    a dot, for any name), the same one wherever it is written again; ``replace`` writes
+    what was found. Statements match a run of neighbours in one block, nested functions
+    included. How it is laid out, and whether it is read or assigned to, is no matter::
+
+        Rewrite(
+            "mmdet.models.backbones.resnet:BasicBlock.forward",
+            find="out += $x; out = self.relu(out)",   # or on two lines
+            replace="out = add_relu(out, $x)",
+            names={"add_relu": add_relu},
+        )
+
+    An empty ``replace`` takes statements out. ``names`` are given to the function beside
+    its globals, for what ``replace`` calls; none may have a meaning in it already.
+
+    ``find`` has to be there exactly ``count`` times (matches do not overlap; of nested ones
+    the outer counts), else the outcome is MISSING and shows the most similar code.
+
+    The function is compiled anew when it is patched, from its own source with those places
+    changed: parameters, defaults, annotations, closure, ``super()``, globals, name and
+    attributes are the original's, and its decorators are not run again: around what they
+    have made, the same is made with the new function in it. Where the source is not there,
+    is not that of the running code, or a decorator hides the function, the outcome is
+    FAILED and says so.
+
+    Line numbers are those of the original file. The file name of the new code has
+    ``<qualname rewritten by patch>`` behind it, under which linecache holds the new
+    source, so that tracebacks, ``inspect.getsource`` and TorchScript show what runs.
+    Where ``replace`` needs more lines than what it replaces, the rest of them share the
+    number of the last.
+    """
+
+    find: str = ""
+    replace: str = ""
+    count: int = 1
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        what = f"Rewrite({self.target!r})"
+        for name in ("find", "replace"):
+            if not isinstance(getattr(self, name), str):
+                raise PatchError(f"{what}: {name} must be source code, as a string")
+        if not self.find.strip():
+            raise PatchError(f"{what}: find must not be empty")
+        if type(self.count) is not int or self.count < 1:
+            raise PatchError(f"{what}: count must be a positive integer, not {self.count!r}")
+        for name in self.names:
+            if not (isinstance(name, str) and name.isidentifier()):
+                raise PatchError(f"{what}: names: {name!r} is no name of a variable")
 
 
 @dataclass(frozen=True)
@@ -368,10 +447,15 @@ class Call(Edit):
 
     With ``copies`` false, what other modules had copied of the objects that it replaced
     stays as it is.
+
+    With ``below`` true, a submodule that the function asks a package for is imported on
+    demand (``module.ops.nms``, where ``import module`` does not load ``module.ops``), and
+    what it assigned to any submodule is found and taken back, too.
     """
 
     function: Any = None
     copies: bool = True
+    below: bool = False
 
     def __post_init__(self) -> None:
         check_module(self.target, "Call: module")
@@ -396,6 +480,104 @@ class Before(Edit):
         check_module(self.target, "Before: module")
         _exactly_one(self, function=self.function)
         _callable(self, "function", self.function)
+
+
+@dataclass(frozen=True)
+class Subclasses(Edit):
+    """Apply ``edits`` to each class derived from the class ``target`` that ``match`` accepts.
+
+    For what every project keeps a copy of, wherever that is: ``match(cls)`` is called once
+    for each existing class that derives from the target, at whatever distance, and for each
+    later one as its class statement ends (before its decorators run and its name is bound).
+    What is true is a match; a string says why, and is told in the outcome. A ``match``
+    that raises counts as false and is reported once.
+
+    ``edits`` are Replace, Wrap, Define and Rewrite; their targets are members of the class,
+    written ``*:member``. They are applied in place, all or none to a class, and a factory's
+    ``context.module`` is the class. A class that inherits the patched member from another
+    match is left at that.
+
+    The outcome names every matched class and why it is one. A class to which the edits
+    cannot be applied is named with the reason, and makes the outcome the fault that it is;
+    its class statement is not disturbed. A class escapes whose ``__init_subclass__`` comes
+    from a class that is not derived from the target and does not call ``super()``: it is
+    named in the outcome too.
+    """
+
+    match: Any = None
+    edits: tuple[Edit, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        what = f"Subclasses({self.target!r})"
+        _exactly_one(self, match=MISSING if self.match is None else self.match)
+        _callable(self, "match", self.match)
+        object.__setattr__(self, "edits", tuple(self.edits))
+        if not self.edits:
+            raise PatchError(f"{what}: edits must hold at least one edit")
+        for edit in self.edits:
+            if not isinstance(edit, (Replace, Wrap, Define, Rewrite)):
+                raise PatchError(f"{what}: {edit!r} is no Replace, Wrap, Define or Rewrite")
+            module, steps = parse_target(edit.target)
+            if module != RELATIVE or len(steps) != 1:
+                raise TargetError(f"{what}: target {edit.target!r}: expected '*:member'")
+
+
+@dataclass(frozen=True)
+class When(Edit):
+    """Carry ``edit`` out only if ``condition(context)`` is true when it would fire.
+
+    Else the outcome is UNMET; a condition may return a string that says why. The patch's
+    other edits are not held up. Its target is the edit's.
+    """
+
+    target: str = ""
+    edit: Any = None
+    condition: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.edit, (Replace, Wrap, Define, Register, Rewrite, Call)):
+            raise PatchError(f"When: {self.edit!r} is no edit of a module that has executed")
+        object.__setattr__(self, "target", self.edit.target)
+        _exactly_one(self, condition=MISSING if self.condition is None else self.condition)
+        _callable(self, "condition", self.condition)
+
+    @property
+    def kind(self) -> str:
+        kind: str = self.edit.kind
+        return kind
+
+
+@dataclass(frozen=True)
+class Stub(Edit):
+    """The module ``target``, submodules included, can be imported, and is of no use.
+
+    What is taken from it may be named, inherited from and passed on; using it raises
+    StubError, which says ``reason``.
+    """
+
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        check_module(self.target, "Stub: module")
+
+
+@dataclass(frozen=True)
+class Parent(Edit):
+    """The package ``target`` where there is none, for the import of ``child`` alone.
+
+    A Redirect or a Provide of ``package.module`` needs the package to be importable, too.
+    To whoever looks for the package itself it stays absent. Once the child has been
+    imported, Python keeps it in ``sys.modules``: what it is asked for beside the child
+    is an AttributeError, and no requirement takes it for installed.
+    """
+
+    child: str = ""
+
+    def __post_init__(self) -> None:
+        check_module(self.target, "Parent: module")
+        if not check_module(self.child, "Parent: child").startswith(self.target + "."):
+            raise PatchError(f"Parent({self.target!r}): {self.child!r} is not in that package")
 
 
 #: A version condition ("mmcv>=1.3", "python>=3.10"), a capability ("device:npu",
@@ -441,6 +623,12 @@ class Patch:
             object.__setattr__(self, name, tuple(value))
         if not self.edits or not all(isinstance(edit, Edit) for edit in self.edits):
             raise PatchError(f"Patch {self.name!r}: edits must hold at least one edit, and no else")
+        for edit in self.edits:
+            if edit.trigger == RELATIVE:
+                raise PatchError(
+                    f"Patch {self.name!r}: target {edit.target!r}: '*' stands for a class only "
+                    "in the edits of a Subclasses"
+                )
 
     @property
     def triggers(self) -> tuple[str, ...]:

@@ -11,15 +11,25 @@ import functools
 import sys
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 from mx_autopatch.engine import late
+from mx_autopatch.engine.below import Below
 from mx_autopatch.engine.binding import Bindings, Layer, Site, find_site
+from mx_autopatch.engine.done import Conflict, Done, Plan
 from mx_autopatch.engine.late import Move
-from mx_autopatch.engine.snapshot import changes_since, restore, snapshot
+from mx_autopatch.engine.rewriting import rewriting
+from mx_autopatch.engine.snapshot import Changes, changes_since, restore, snapshot
+from mx_autopatch.engine.subclasses import plan_subclasses
 from mx_autopatch.engine.transplant import NOT_TAKEN, is_python_class, transplanted
-from mx_autopatch.engine.wrapping import Adoption, replacing, wrapping, wrapping_construction
+from mx_autopatch.engine.wrapping import (
+    Adoption,
+    decorating,
+    replacing,
+    wrapping,
+    wrapping_construction,
+)
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import (
     MISSING,
@@ -31,35 +41,15 @@ from mx_autopatch.model import (
     Patch,
     Register,
     Replace,
+    Rewrite,
+    Subclasses,
+    When,
     Wrap,
 )
 
 
-class Conflict(PatchError):
-    """Another patch holds the target."""
-
-
 class _InForce(Exception):
     """The edit being planned holds the target already."""
-
-
-@dataclass
-class Done:
-    """A change that was made.
-
-    ``undo`` takes it back and returns the moves of that.
-    """
-
-    undo: Callable[[], list[Move]]
-    moves: list[Move] = field(default_factory=list)
-    #: Namespaces in which copies are left alone.
-    keep: list[Mapping[str, Any]] = field(default_factory=list)
-    note: str = ""
-    #: What was changed: a module, a class, a mapping.
-    owner: Any = None
-
-
-Plan = Callable[[], Done]
 
 
 @dataclass
@@ -71,6 +61,13 @@ class Workbench:
     bindings: Bindings
     complain: Callable[[str, BaseException], None]
     edit: Edit | None = None
+    #: Whether a class is worked on that nothing of ours may keep from being collected.
+    weakly: bool = False
+
+    def within(self, cls: type, edit: Edit) -> Workbench:
+        """A bench for an edit on a class, in the place of the module."""
+        context = replace(self.context, module=cls)
+        return replace(self, context=context, edit=edit, weakly=True)
 
     def plan(self, edit: Edit) -> Plan:
         """How to carry ``edit`` out.
@@ -100,11 +97,17 @@ class Workbench:
         """The edit's object, made by its factory if it has one."""
         return edit.factory(self.context) if edit.factory is not None else getattr(edit, name)
 
-    def refuse_conflict(self, site: Site) -> None:
-        """Raise Conflict if a patch has replaced ``site``."""
-        holder = self.bindings.replaced_by(site)
+    def complaint(self, edit: Edit) -> Callable[[BaseException], None]:
+        """What is called with an exception that the edit's guard has raised."""
+        text = f"the guard of {edit.target} raised, so the original ran"
+        return functools.partial(self.complain, text)
+
+    def refuse_conflict(self, site: Site, kind: str) -> None:
+        """Raise Conflict if a patch has done to ``site`` what excludes a layer of this kind."""
+        holder = self.bindings.excluding(site, kind)
         if holder is not None:
-            raise Conflict(f"{site.name} has been replaced by patch {holder!r}")
+            done = "rewritten" if holder.kind == "rewrite" else "replaced"
+            raise Conflict(f"{site.name} has been {done} by patch {holder.patch!r}")
 
     def layer(
         self, site: Site, kind: str, build: Callable[[Any], Any], source: Any, made: bool
@@ -119,16 +122,17 @@ class Workbench:
         home = self.edit.trigger
 
         def do() -> Done:
-            if kind == "replace":  # two edits of one patch may have been planned
-                self.refuse_conflict(site)
+            self.refuse_conflict(site, kind)  # two edits of one patch may have been planned
             below = site.visible()
-            binding = self.bindings.at(site)
+            binding = self.bindings.at(site, self.weakly)
             try:
                 before, after = binding.push(layer)
             finally:
                 self.bindings.release(binding)
             private = made or _is_private(source, self.patch)
-            adoption = Adoption(source, below) if private and not made else None
+            # One replacement may be that of many classes.
+            adopts = private and not made and not self.weakly
+            adoption = Adoption(source, below) if adopts else None
             self.bindings.remember(after, self.patch.name, source)
 
             def undo() -> list[Move]:
@@ -161,15 +165,34 @@ def _plan_replace(bench: Workbench, edit: Replace) -> Plan:
     classes = isinstance(current, type) and isinstance(new, type) and edit.guard is None
     if classes and is_python_class(new) and not issubclass(new, current):
         return _in_place(bench, current, new)
-    bench.refuse_conflict(site)
+    kind = "replace" if edit.guard is None else "guarded"
+    bench.refuse_conflict(site, kind)
     _refuse_twice(bench, current, new, edit)
-    build = replacing(new, edit.guard, lambda error: bench.complain(edit.target, error))
-    return bench.layer(site, "replace", build, new, made=edit.guard is not None)
+    build = replacing(new, edit.guard, bench.complaint(edit))
+    return bench.layer(site, kind, build, new, made=edit.guard is not None)
+
+
+def _plan_rewrite(bench: Workbench, edit: Rewrite) -> Plan:
+    site, current = find_site(edit.target, bench.context.module)
+    bench.fresh(site)
+    bench.refuse_conflict(site, "rewrite")
+    _refuse_twice(bench, current, edit, edit)
+    build = rewriting(edit, bench.patch.name, str(site.key))
+    # One that goes on with what an earlier edit of this patch makes can only be tried then.
+    edits = bench.patch.edits
+    earlier = edits[: edits.index(edit)] if edit in edits else ()
+    if not any(isinstance(e, Rewrite) and e.target == edit.target for e in earlier):
+        build(bench.bindings.below(site, "rewrite"))
+    return bench.layer(site, "rewrite", build, edit, made=True)
 
 
 def _plan_wrap(bench: Workbench, edit: Wrap) -> Plan:
     site, current = find_site(edit.target, bench.context.module)
     bench.fresh(site)
+    if edit.decorator is not None:
+        _refuse_twice(bench, current, edit.decorator, edit)
+        build = decorating(edit.decorator, edit.guard, bench.complaint(edit))
+        return bench.layer(site, "wrap", build, edit.decorator, made=True)
     _refuse_twice(bench, current, edit.wrapper, edit)
     if isinstance(current, type) and is_python_class(current):
         site = bench.fresh(Site(current, "__init__", is_attribute=True))
@@ -217,13 +240,7 @@ def _plan_register(bench: Workbench, edit: Register) -> Plan:
 
 def _plan_call(bench: Workbench, edit: Call) -> Plan:
     def do() -> Done:
-        before = snapshot(bench.context.module)
-        try:
-            result = edit.function(bench.context)
-        except BaseException:
-            restore(changes_since(before))
-            raise
-        changes = changes_since(before)
+        changes, result = _run(edit, bench.context)
         said, end = reason_and_end(result)
         note = said or ", ".join(site.name for site, _, _ in changes)
         pairs = [(was, is_) for site, was, is_ in changes if site.is_attribute and edit.copies]
@@ -243,12 +260,41 @@ def _plan_call(bench: Workbench, edit: Call) -> Plan:
     return do
 
 
+def _run(edit: Call, context: Context) -> tuple[Changes, Any]:
+    """Call the edit's function; what it changed, and what it returned."""
+    if edit.below:
+        with Below(context.module) as below:
+            try:
+                result = edit.function(context)
+            except BaseException:
+                below.take_back()
+                raise
+        return below.changes, result
+    before = snapshot(context.module)
+    try:
+        result = edit.function(context)
+    except BaseException:
+        restore(changes_since(before))
+        raise
+    return changes_since(before), result
+
+
+def _plan_when(bench: Workbench, edit: When) -> Plan:
+    verdict = edit.condition(bench.context)
+    if verdict is not True and (isinstance(verdict, str) or not verdict):
+        raise NotNeeded(verdict or "its condition does not hold")
+    return bench.plan(edit.edit)
+
+
 _PLANNERS: dict[type, Callable[[Workbench, Any], Plan]] = {
     Replace: _plan_replace,
     Wrap: _plan_wrap,
     Define: _plan_define,
     Register: _plan_register,
     Call: _plan_call,
+    When: _plan_when,
+    Rewrite: _plan_rewrite,
+    Subclasses: plan_subclasses,
 }
 
 
@@ -281,7 +327,7 @@ def _in_place(bench: Workbench, cls: type, new: type) -> Plan:
         if name in NOT_TAKEN or (name == "__doc__" and value is None):
             continue
         site = Site(cls, name, is_attribute=True)
-        bench.refuse_conflict(site)
+        bench.refuse_conflict(site, "replace")
         moved = transplanted(value, new, cls)
         build = functools.partial(_anyway, moved)
         plans.append(bench.layer(site, "replace", build, moved, made=moved is not value))

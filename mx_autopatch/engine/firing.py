@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
@@ -14,11 +12,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable
 
 from mx_autopatch.engine import during, late, plugins
-from mx_autopatch.engine.apply import Conflict, Done, Plan, Workbench, reason_and_end
+from mx_autopatch.engine.apply import Workbench, reason_and_end
 from mx_autopatch.engine.binding import Bindings
+from mx_autopatch.engine.done import Done, Plan, status_of
 from mx_autopatch.engine.loader import hook
 from mx_autopatch.engine.requires import Requirements
-from mx_autopatch.engine.substitutes import Substitutes
+from mx_autopatch.engine.substitutes import SUBSTITUTING, Substitutes
+from mx_autopatch.engine.words import words
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import (
     Before,
@@ -28,7 +28,6 @@ from mx_autopatch.model import (
     NotNeeded,
     Patch,
     Provide,
-    Redirect,
     Status,
     parse_target,
     pattern_of,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from mx_autopatch.engine.session import Session
 
 # These act while a module is found or executed, not once it has been.
-_BEFORE = (Before, During, Provide, Redirect)
+_BEFORE = (Before, During, *SUBSTITUTING)
 
 
 @dataclass(eq=False)
@@ -51,6 +50,7 @@ class Change:
     number: int
     done: Done
     copies: list[late.Copy] = field(default_factory=list)
+    is_late: bool = False
 
 
 class Workshop:
@@ -118,7 +118,7 @@ class Workshop:
                 try:
                     end()
                 except Exception as error:
-                    self.session.note(f"{patch.name}: {trigger}: {_words(error)}")
+                    self.session.note(f"{patch.name}: {trigger}: {words(error)}")
 
         return finish
 
@@ -139,9 +139,9 @@ class Workshop:
         except NotNeeded as error:
             self.record(patch, number, Status.UNMET, str(error))
         except LookupError as error:
-            self.record(patch, number, Status.MISSING, _words(error))
+            self.record(patch, number, Status.MISSING, words(error))
         except Exception as error:
-            self.record(patch, number, Status.FAILED, _words(error))
+            self.record(patch, number, Status.FAILED, words(error))
             if self.session.config.strict:
                 self._raise_for_faults(patch.name)
         else:
@@ -177,7 +177,7 @@ class Workshop:
             except PatchError:  # strict mode
                 raise
             except Exception as error:
-                self.session.note(f"{entry.name}: {trigger}: {_words(error)}")
+                self.session.note(f"{entry.name}: {trigger}: {words(error)}")
         self._reloading.pop((trigger, id(module)), None)
         self._fired[trigger, id(module)] = module
 
@@ -191,7 +191,7 @@ class Workshop:
         try:
             patch = entry.load()
         except Exception as error:
-            self.session.note(f"patch {entry.name!r} cannot be loaded: {_words(error)}")
+            self.session.note(f"patch {entry.name!r} cannot be loaded: {words(error)}")
             return
         edits = [
             (number, edit)
@@ -202,6 +202,7 @@ class Workshop:
             self._say_missed(patch, trigger)
         if edits:
             self._apply(patch, edits, module, is_late)
+            self.session.tell(patch.name, trigger)
             if self.session.config.strict:
                 self._raise_for_faults(patch.name)
 
@@ -239,16 +240,16 @@ class Workshop:
                     self.record(patch, current, Status.UNMET, str(error))
         except Exception as error:
             self._take_back(changes)
-            status = _status(error)
+            status = status_of(error)
             for number, _ in edits:
-                reason = _words(error) if number == current else ""
+                reason = words(error) if number == current else ""
                 reason = reason or f"not applied, since {patch.edits[current].target} could not be"
                 self.record(patch, number, status, reason)
             return
         self._changes.extend(changes)
-        self._settle(patch, changes, module, is_late)
+        self._settle(changes, module, is_late)
 
-    def _settle(self, patch: Patch, changes: list[Change], module: Any, is_late: bool) -> None:
+    def _settle(self, changes: list[Change], module: Any, is_late: bool) -> None:
         """Rebind copies made before, and record the outcomes."""
         moves = [move for change in changes for move in change.done.moves]
         keep = [namespace for change in changes for namespace in change.done.keep]
@@ -258,31 +259,43 @@ class Workshop:
         for change in changes:
             originals = [move.old for move in change.done.moves if move.owned]
             change.copies = [copy for old in originals for copy in found.get(id(old), ())]
+            change.is_late = is_late
             unreachable = [w for old in originals for w in late.unreachable(old)] if is_late else []
-            self.record(
-                patch,
-                change.number,
-                Status.LATE if is_late else Status.APPLIED,
-                change.done.note,
-                rebound=tuple(map(str, change.copies)),
-                unreachable=tuple(unreachable),
-            )
+            self._tell(change, tuple(unreachable))
+
+    def _tell(self, change: Change, unreachable: tuple[str, ...] = ()) -> None:
+        """Record the outcome of a change that is in force."""
+        fault, note = change.done.state() if change.done.state else (None, change.done.note)
+        status = fault or (Status.LATE if change.is_late else Status.APPLIED)
+        copies = tuple(map(str, change.copies))
+        self._outcome(change, status, note, rebound=copies, unreachable=unreachable)
+
+    def refresh(self) -> None:
+        """Record anew what has become of changes that go on."""
+        for change in list(self._changes):
+            if change.done.state is not None:
+                self._tell(change)
 
     # -- reverting -------------------------------------------------------------
 
-    def revert(self, module: Any = None) -> None:
+    def revert(self, module: Any = None, patch: str | None = None) -> None:
         """Take changes back, the last one first: all, or for a reload those of a module.
 
         What a reload makes anew is patched anew; the classes that it made before, and
-        the copies that others hold, stay as they are, as they do without us.
+        the copies that others hold, stay as they are, as they do without us. With
+        ``patch`` only what that patch has done is taken back.
         """
-        chosen = [c for c in self._changes if module is None or c.done.owner is module]
+        chosen = [
+            change
+            for change in self._changes
+            if (module is None or change.done.owner is module) and patch in (None, change.patch)
+        ]
         for change in reversed(chosen):
             self._changes.remove(change)  # in place: another thread may add to the list
             try:
                 moves = change.done.undo()
             except Exception as error:
-                self._outcome(change, Status.FAILED, f"could not be reverted: {_words(error)}")
+                self._outcome(change, Status.FAILED, f"could not be reverted: {words(error)}")
                 continue
             if module is None:
                 late.rebind(moves, None, change.done.keep)
@@ -290,18 +303,21 @@ class Workshop:
                     late.rebind_copies(change.copies, move)
             self._outcome(change, Status.REVERTED)
         if module is None:
-            self._fired.clear()
-            self._substitutes.take_away()
+            self._substitutes.take_away(patch)
+            if patch is None:
+                self._fired.clear()
+            else:
+                self._verdicts.pop(patch, None)
 
     def _take_back(self, changes: list[Change]) -> None:
         for change in reversed(changes):
             try:
                 change.done.undo()
             except Exception as error:
-                self.session.note(f"{change.patch}: {change.edit.target}: {_words(error)}")
+                self.session.note(f"{change.patch}: {change.edit.target}: {words(error)}")
 
-    def _outcome(self, change: Change, status: Status, reason: str = "") -> None:
-        self.session.record(change.patch, change.edit, change.number, status, reason=reason)
+    def _outcome(self, change: Change, status: Status, reason: str = "", **more: Any) -> None:
+        self.session.record(change.patch, change.edit, change.number, status, reason=reason, **more)
 
     # -- small things ----------------------------------------------------------
 
@@ -311,7 +327,7 @@ class Workshop:
             try:
                 loadable.append((entry.key, entry))
             except Exception as error:
-                self.session.note(f"patch {entry.name!r} cannot be loaded: {_words(error)}")
+                self.session.note(f"patch {entry.name!r} cannot be loaded: {words(error)}")
         return [entry for _, entry in sorted(loadable, key=lambda pair: pair[0])]
 
     def unmet(self, patch: Patch) -> str:
@@ -320,8 +336,13 @@ class Workshop:
             try:
                 self._verdicts[patch.name] = self._requirements.unmet(patch.requires)
             except Exception as error:
-                self._verdicts[patch.name] = f"its requirement failed: {_words(error)}"
+                self._verdicts[patch.name] = f"its requirement failed: {words(error)}"
         return self._verdicts[patch.name]
+
+    def forget_verdicts(self, names: Iterable[str]) -> None:
+        """Have the requirements of these patches decided anew."""
+        for name in names:
+            self._verdicts.pop(name, None)
 
     def _context(self, patch: Patch, module: Any) -> Context:
         given = self.session.config.options.get(patch.name, {})
@@ -334,11 +355,11 @@ class Workshop:
                 )
         return Context(module, {**patch.options, **given}, self.session.config)
 
-    def _complain(self, target: str, error: BaseException) -> None:
-        """Report a guard that raised, once a target."""
-        if target not in self._complained:
-            self._complained.add(target)
-            text = f"the guard of {target} raised, so the original ran: {_words(error)}"
+    def _complain(self, text: str, error: BaseException) -> None:
+        """Report what a guard or the like raised, once a text."""
+        if text not in self._complained:
+            self._complained.add(text)
+            text = f"{text}: {words(error)}"
             self.session.note(text)
             with contextlib.suppress(OSError, ValueError):  # stderr is closed
                 if sys.stderr is not None:
@@ -371,21 +392,6 @@ class Firing:
 
     def failed(self, module: ModuleType) -> None:
         self._workshop.failed(self._trigger, module)
-
-
-def _status(error: Exception) -> Status:
-    if isinstance(error, Conflict):
-        return Status.CONFLICT
-    return Status.MISSING if isinstance(error, LookupError) else Status.FAILED
-
-
-def _words(error: BaseException) -> str:
-    """An error in one line, with the line of a patch file that raised it."""
-    if isinstance(error, (PatchError, LookupError)) and error.args:
-        return str(error.args[0])
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
 
 
 def _true_version(name: str) -> str | None:

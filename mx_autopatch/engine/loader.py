@@ -47,6 +47,43 @@ def hook(spec: ModuleSpec, firing: Firing) -> None:
     spec.loader = hook.twin = _shadow(loader, method, hook)
 
 
+def hook_too(spec: ModuleSpec, firing: Firing) -> None:
+    """As :func:`hook`, beside a hook that is there already: ours is the outer one."""
+    own = getattr(spec.loader, "__dict__", {})
+    inner = getattr(own.get("exec_module") or own.get("load_module"), "__self__", None)
+    if isinstance(inner, _Hook) and inner.twin is spec.loader:
+        inner.firing = _Both(inner.firing, firing)
+    else:
+        hook(spec, firing)
+
+
+class _Both:
+    """Two firings in one, the second outside the first."""
+
+    def __init__(self, inner: Firing, outer: Firing) -> None:
+        self._inner, self._outer = inner, outer
+
+    def before(self, module: ModuleType) -> Callable[[], None]:
+        end = self._outer.before(module)
+        finish = self._inner.before(module)
+
+        def both() -> None:
+            finish()
+            end()
+
+        return both
+
+    def after(self, module: ModuleType) -> None:
+        try:
+            self._inner.after(module)
+        finally:
+            self._outer.after(module)
+
+    def failed(self, module: ModuleType) -> None:
+        self._inner.failed(module)
+        self._outer.failed(module)
+
+
 def _namespace_loader(spec: ModuleSpec) -> Any:
     # The class became public in 3.11; the attribute is what importlib itself sets.
     external = sys.modules["_frozen_importlib_external"]

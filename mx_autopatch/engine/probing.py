@@ -7,6 +7,7 @@ import linecache
 import sys
 from types import FrameType
 
+_IMPORTING = ("importlib", "importlib.util", "importlib._bootstrap", "_frozen_importlib")
 _CATCHING = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
@@ -28,6 +29,19 @@ def is_probe() -> bool:
         for node in ast.walk(tree)
         if isinstance(node, ast.Try)
     )
+
+
+def is_import_of(name: str) -> bool:
+    """Whether a package is imported only because ``name``, in it, is (or is looked for)."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _IMPORTING:
+            for variable in ("name", "fullname"):
+                wanted = frame.f_locals.get(variable)
+                if isinstance(wanted, str) and f"{wanted}.".startswith(name + "."):
+                    return True
+        frame = frame.f_back
+    return False
 
 
 def _importing_frame() -> FrameType | None:

@@ -119,8 +119,11 @@ def _by_import_name(name: str) -> str | None:
 def _module(name: str) -> bool | str:
     from importlib.util import find_spec
 
-    if name in sys.modules:
-        return sys.modules[name] is not None or f"requires the module {name}"
+    module = sys.modules.get(name)
+    if name in sys.modules and not getattr(module, "__dict__", {}).get("_mx_autopatch_parent_only"):
+        return module is not None or f"requires the module {name}"
+    if module is not None:
+        return f"requires the module {name}, which is not installed"
     try:
         found = find_spec(name) is not None
     except (ImportError, ValueError) as error:

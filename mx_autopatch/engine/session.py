@@ -57,6 +57,11 @@ class Session:
         self.last_names: set[str] = set()
         #: Called when index, prefixes or last names have changed.
         self.changed: Callable[[], None] = lambda: None
+        #: Called with patch and trigger when a patch has met a trigger of its.
+        self.observers: list[Callable[[str, str], None]] = []
+        self._reverted: set[str] = set()
+        #: Patches turned on or off at run time, over what the configuration says.
+        self._switched: dict[str, bool] = {}
         self._outcomes: dict[tuple[str, str, int], Outcome] = {}
         self._lock = _thread.allocate_lock()
         self._workshop: Workshop | None = None
@@ -80,16 +85,50 @@ class Session:
     # -- patches ---------------------------------------------------------------
 
     def _enter(self, entry: PatchEntry) -> None:
-        if entry.name in self.entries and self.entries[entry.name].order <= entry.order:
+        if entry.name in self._reverted:
+            self._reverted.remove(entry.name)
+        elif entry.name in self.entries and self.entries[entry.name].order <= entry.order:
             if self.entries[entry.name] is not entry:
                 self.problems.append(f"patch {entry.name!r} is there twice; the first one is used")
             return
         self.entries[entry.name] = entry
-        if self.config.selects(entry.name, entry.default):
+        if self._selects(entry):
             for trigger in entry.triggers:
                 self.index.setdefault(trigger, []).append(entry)
                 if trigger[:2] == "*.":
                     self.last_names.add(trigger[2:])
+
+    def _selects(self, entry: PatchEntry) -> bool:
+        configured = self.config.selects(entry.name, entry.default)
+        return self._switched.get(entry.name, configured)
+
+    def _why_off(self, entry: PatchEntry) -> str:
+        if entry.name in self._switched:
+            return "switched off at run time"
+        return self.config.reason(entry.name, entry.default)
+
+    def is_on(self, name: str) -> bool:
+        """Whether a known patch is in force, or would be once its triggers are imported."""
+        entry = self.entries[name]
+        return any(entry in self.index.get(trigger, ()) for trigger in entry.triggers)
+
+    def switch(self, name: str, on: bool | None) -> None:
+        """Turn a patch on or off at run time, or (None) leave it to the configuration again.
+
+        A name that is not known yet is remembered until it is.
+        """
+        if on is None:
+            self._switched.pop(name, None)
+        else:
+            self._switched[name] = on
+        entry = self.entries.get(name)
+        if entry is None or self._selects(entry) is self.is_on(name):
+            return
+        if self.is_on(name):
+            self.revert_patch(name)
+        else:
+            self._reverted.add(name)
+            self.add([entry])
 
     def add(self, entries: Iterable[PatchEntry]) -> None:
         """Take in patches registered after activation; apply them where they are late."""
@@ -100,6 +139,16 @@ class Session:
                 module = self._loaded(trigger)
                 if module is not None and entry in self.index.get(trigger, ()):
                     self.workshop.apply(entry, trigger, module, is_late=True)
+
+    def reconsider(self, names: Iterable[str]) -> None:
+        """Decide anew whether these patches' requirements hold, and apply those that now do.
+
+        For when the configuration has changed, which is what it is meant for.
+        """
+        entries = [self.entries[name] for name in names if name in self.entries]
+        if self._workshop is not None:
+            self._workshop.forget_verdicts(entry.name for entry in entries)
+        self.add(entries)
 
     def apply_to_loaded(self, waiting: frozenset[str] = frozenset()) -> None:
         """Apply what was too late for the import of its trigger, save for ``waiting``."""
@@ -158,6 +207,31 @@ class Session:
         if self._workshop is not None:
             self._workshop.revert()
 
+    def revert_patch(self, name: str) -> list[Outcome]:
+        """Take back what one patch has done; what of it is still pending no longer fires.
+
+        Layers that other patches have put on the same targets stay. What came before a
+        module executed (Before, During) is over, and keeps its outcome. :meth:`add` with
+        a patch of that name applies it again.
+
+        Returns:
+            The patch's outcomes.
+
+        Raises:
+            LookupError: no patch of that name is known.
+        """
+        entry = self.entries.get(name)
+        if entry is None:
+            raise LookupError(f"no patch {name!r} is known")
+        for trigger in entry.triggers:
+            entries = self.index.get(trigger, [])
+            self.index[trigger] = [other for other in entries if other.name != name]
+        self._reverted.add(name)
+        self.changed()
+        if self._workshop is not None:
+            self._workshop.revert(patch=name)
+        return self.report().of(name)
+
     # -- outcomes --------------------------------------------------------------
 
     def record(self, patch: str, edit: Edit, number: int, status: Status, **more: Any) -> None:
@@ -167,6 +241,11 @@ class Session:
         outcome = Outcome(patch, edit.kind, edit.target, edit.trigger, status, **more)
         with self._lock:
             self._outcomes[(patch, edit.trigger, number)] = outcome
+
+    def tell(self, patch: str, trigger: str) -> None:
+        """Let the observers know that a patch has met a trigger."""
+        for observer in list(self.observers):
+            observer(patch, trigger)
 
     def note(self, problem: str) -> None:
         """Add a problem that belongs to no edit."""
@@ -183,17 +262,22 @@ class Session:
         from mx_autopatch.engine.report import Report
         from mx_autopatch.model import Outcome, Status, pattern_of
 
+        if self._workshop is not None:
+            self._workshop.refresh()
         with self._lock:
             outcomes = list(self._outcomes.values())
         settled = {(outcome.patch, outcome.trigger) for outcome in outcomes}
         settled |= {(patch, pattern_of(trigger)) for patch, trigger in settled}
         for entry in self.entries.values():
-            on = self.config.selects(entry.name, entry.default)
+            on = self._selects(entry)
             status = Status.PENDING if on else Status.DISABLED
+            if on and entry.name in self._reverted:
+                on, status = False, Status.REVERTED
             for trigger in entry.triggers:
                 if (entry.name, trigger) in settled:
                     continue
-                reason = "" if on else self.config.reason(entry.name, entry.default)
+                disabled = status is Status.DISABLED
+                reason = self._why_off(entry) if disabled else ""
                 if on and sys.modules.get(trigger) is not None:
                     reason = self._why_pending(trigger, sys.modules[trigger])
                 outcomes.append(Outcome(entry.name, "", trigger, trigger, status, reason))

@@ -14,10 +14,18 @@ Changes = list[tuple[Site, Any, Any]]
 Snapshot = list[tuple[Any, bool, dict[Any, Any]]]
 
 
-def snapshot(module: Any) -> Snapshot:
-    """The module's names, and those of its classes and registries, as they are now."""
+def snapshot(module: Any, seen: set[int] | None = None) -> Snapshot:
+    """The module's names, and those of its classes and registries, as they are now.
+
+    Classes and registries of which the id is in ``seen`` are passed over; those that are
+    not are added to it.
+    """
     places: Snapshot = [(module, True, dict(vars(module)))]
     for value in list(vars(module).values()):
+        if seen is not None:
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
         # Asking the value itself may run its code: torch.distributed.reduce_op warns.
         if issubclass(type(value), type):
             places.append((value, True, dict(vars(value))))

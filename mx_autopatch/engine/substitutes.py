@@ -8,12 +8,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Callable
 
 from mx_autopatch.engine import virtual
-from mx_autopatch.model import Edit, Patch, Provide, Redirect, Status
+from mx_autopatch.model import Edit, Parent, Patch, Provide, Redirect, Status, Stub
 
 if TYPE_CHECKING:
     from mx_autopatch.engine.firing import Workshop
 
 Ask = Callable[[], "ModuleSpec | None"]
+
+#: The edits that act while a module is looked for.
+SUBSTITUTING = (Parent, Provide, Redirect, Stub)
 
 
 class Substitutes:
@@ -24,6 +27,8 @@ class Substitutes:
         self._config = workshop.session.config
         #: Old name -> new one: the configuration's, and those of applied Redirect edits.
         self._redirects: dict[str, str] = dict(self._config.redirect)
+        #: Name -> why, of applied Stub edits.
+        self._stubs: dict[str, str] = {}
         self._made: list[str] = []
         self._applied: list[tuple[Patch, int, Edit]] = []
 
@@ -35,9 +40,16 @@ class Substitutes:
             return spec
         return self._edited(name, ask)
 
-    def take_away(self) -> None:
-        """Forget every module made here, as if it had never been imported."""
-        for name in self._made:
+    def take_away(self, patch: str | None = None) -> None:
+        """Forget every module made here, or by one patch, as if it had never been imported."""
+        applied = [one for one in self._applied if patch in (None, one[0].name)]
+        targets = [edit.target for _, _, edit in applied]
+        made = [
+            name
+            for name in self._made
+            if patch is None or any(f"{name}.".startswith(f"{target}.") for target in targets)
+        ]
+        for name in made:
             module = sys.modules.pop(name, None)
             parent, _, child = name.rpartition(".")
             holder = vars(sys.modules[parent]) if parent in sys.modules else {}
@@ -45,10 +57,13 @@ class Substitutes:
             own_name = getattr(module, "__name__", None) == name
             if own_name and holder.get(child) is module:
                 del holder[child]
-        for patch, number, edit in self._applied:
-            self._record(patch, number, edit, Status.REVERTED)
-        self._made.clear()
-        self._applied.clear()
+        for one, number, edit in applied:
+            if isinstance(edit, Redirect):
+                self._redirects.pop(edit.target, None)
+            self._stubs.pop(edit.target, None)
+            self._record(one, number, edit, Status.REVERTED)
+        self._made = [name for name in self._made if name not in made]
+        self._applied = [one for one in self._applied if one not in applied]
 
     # -- the configuration's rules ---------------------------------------------
 
@@ -70,6 +85,9 @@ class Substitutes:
                     if is_probe():
                         raise ModuleNotFoundError(f"No module named {name!r} ({text})", name=name)
                 return virtual.stub_spec(name, text)
+        for above, reason in self._stubs.items():
+            if name.startswith(above + "."):
+                return virtual.stub_spec(name, reason)
         return None
 
     # -- edits -----------------------------------------------------------------
@@ -82,7 +100,7 @@ class Substitutes:
                 found.append(ask())
             return found[0]
 
-        edits = self._workshop.edits(name, (Provide, Redirect))
+        edits = self._workshop.edits(name, SUBSTITUTING)
         for patch, number, edit in chain(edits, self._workshop.provided_by_pattern(name)):
             if why := self._workshop.unmet(patch):
                 self._record(patch, number, edit, Status.UNMET, why)
@@ -92,6 +110,18 @@ class Substitutes:
                 tell = self._telling(name, patch, number, edit, f"{edit.to} answers")
                 populate = virtual.redirected(edit.to)
                 return virtual.virtual_spec(name, f"redirected to {edit.to}", populate, tell)
+            elif isinstance(edit, Stub):
+                self._stubs[name] = edit.reason
+                self._workshop.session.answer_below(name)
+                tell = self._telling(name, patch, number, edit, "a stub answers")
+                return virtual.stub_spec(name, edit.reason, tell)
+            elif isinstance(edit, Parent) and real() is None:
+                from mx_autopatch.engine.probing import is_import_of
+
+                if is_import_of(edit.child):
+                    tell = self._telling(name, patch, number, edit, f"for {edit.child} alone")
+                    populate = virtual.parent_only(edit.child)
+                    return virtual.virtual_spec(name, f"the place of {edit.child}", populate, tell)
             elif isinstance(edit, Provide) and real() is None:
                 tell = self._telling(name, patch, number, edit, f"from {edit.source}")
                 populate = virtual.provided(edit.source)
@@ -121,6 +151,7 @@ class Substitutes:
             self._made.append(name)
             self._applied.append((patch, number, edit))
             self._record(patch, number, edit, Status.APPLIED, reason)
+            self._workshop.session.tell(patch.name, edit.trigger)
 
         return tell
 

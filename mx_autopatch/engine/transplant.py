@@ -32,13 +32,31 @@ def transplanted(value: Any, source: type, target: type) -> Any:
         types.CellType(target) if _holds(cell, source) else cell for cell in value.__closure__ or ()
     )
     qualname = value.__qualname__.replace(source.__qualname__, target.__qualname__, 1)
-    copy = types.FunctionType(
-        value.__code__, value.__globals__, value.__name__, value.__defaults__, cells or None
-    )
-    copy.__kwdefaults__ = value.__kwdefaults__
-    copy.__dict__.update(value.__dict__)
-    copy.__doc__, copy.__annotations__ = value.__doc__, value.__annotations__
+    copy = copy_function(value, closure=cells)
     copy.__qualname__, copy.__module__ = qualname, target.__module__
+    return copy
+
+
+def copy_function(
+    function: Any, code: types.CodeType | None = None, closure: tuple[types.CellType, ...] = ()
+) -> Any:
+    """Another function with the same name, parameters and attributes."""
+    copy = types.FunctionType(
+        code or function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        closure or None,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__dict__.update(function.__dict__)
+    for name in ("__doc__", "__qualname__", "__module__", "__type_params__"):
+        if hasattr(function, name):
+            setattr(copy, name, getattr(function, name))
+    if hasattr(function, "__annotate__"):  # Python 3.14: asking for the values would compute them
+        copy.__annotate__ = function.__annotate__  # type: ignore[attr-defined]
+    else:
+        copy.__annotations__ = function.__annotations__
     return copy
 
 

@@ -59,6 +59,23 @@ def redirected(to: str) -> Populate:
     return populate
 
 
+def parent_only(child: str) -> Populate:
+    """An empty package, which exists for its module ``child`` alone."""
+
+    def populate(module: ModuleType) -> None:
+        def __getattr__(name: str) -> Any:
+            raise AttributeError(
+                f"module {module.__name__!r} has no attribute {name!r}: {module.__name__} is not "
+                f"installed; mx_autopatch answers for {child} alone"
+            )
+
+        module.__doc__ = f"Not {module.__name__}, but the place of {child}."
+        vars(module)["__getattr__"] = __getattr__
+        vars(module)["_mx_autopatch_parent_only"] = True
+
+    return populate
+
+
 class WithFallback:
     """A real module's loader that turns to ``populate`` if the module cannot be loaded.
 
@@ -104,7 +121,7 @@ class WithFallback:
         self._populate(module)
 
 
-def stub_spec(name: str, rule: str) -> ModuleSpec:
+def stub_spec(name: str, rule: str, tell: Callable[[], None] = lambda: None) -> ModuleSpec:
     """The spec of a stub: it can be imported, and says ``rule`` when used."""
 
     def populate(module: ModuleType) -> None:
@@ -117,7 +134,7 @@ def stub_spec(name: str, rule: str) -> ModuleSpec:
         module.__doc__ = f"A stub. {rule}"
         vars(module)["__getattr__"] = __getattr__
 
-    return virtual_spec(name, f"stub ({rule})", populate)
+    return virtual_spec(name, f"stub ({rule})", populate, tell)
 
 
 class _StubMeta(type):

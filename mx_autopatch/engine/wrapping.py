@@ -26,10 +26,10 @@ def replacing(
 ) -> Callable[[Any], Any]:
     """A layer that puts ``new`` in place of what lies below, or beside it with a guard."""
     if guard is None:
-        return lambda below: _in_descriptor(below, lambda function: new, new)
+        return lambda below: in_descriptor(below, lambda function: new, new)
     if not callable(new):
         raise PatchError("a guard needs a callable replacement")
-    return lambda below: _in_descriptor(
+    return lambda below: in_descriptor(
         below, lambda function: _guarded(function, new, guard, complain)
     )
 
@@ -39,9 +39,21 @@ def wrapping(wrapper: Callable[..., Any], in_class: bool) -> Callable[[Any], Any
 
     def build(below: Any) -> Any:
         method = in_class and not isinstance(below, staticmethod)
-        return _in_descriptor(below, lambda function: _wrapped(function, wrapper, method))
+        return in_descriptor(below, lambda function: _wrapped(function, wrapper, method))
 
     return build
+
+
+def decorating(
+    decorator: Callable[[Any], Any], guard: Callable[..., bool] | None, complain: Complain
+) -> Callable[[Any], Any]:
+    """A layer that is what ``decorator`` makes of what lies below; of each call, with a guard."""
+
+    def make(function: Any) -> Any:
+        made = decorator(function)
+        return made if guard is None else _guarded(function, made, guard, complain)
+
+    return lambda below: in_descriptor(below, make)
 
 
 def wrapping_construction(cls: type, wrapper: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -72,7 +84,7 @@ def wrapping_construction(cls: type, wrapper: Callable[..., Any]) -> Callable[[A
     return build
 
 
-def _in_descriptor(below: Any, make: Callable[[Any], Any], given: Any = MISSING) -> Any:
+def in_descriptor(below: Any, make: Callable[[Any], Any], given: Any = MISSING) -> Any:
     """Make the new object and put it into the kind of descriptor that ``below`` is."""
     if isinstance(given, (staticmethod, classmethod, property, functools.cached_property)):
         return given

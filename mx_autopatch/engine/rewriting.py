@@ -1,0 +1,244 @@
+"""Functions compiled anew from their own source, with some of it changed."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import builtins
+import copy
+import dis
+import functools
+import inspect
+import re
+import types
+from typing import Any, Callable
+
+from mx_autopatch.engine.sourcetext import SourceText, describe
+from mx_autopatch.engine.syntax import Pattern
+from mx_autopatch.engine.transplant import copy_function
+from mx_autopatch.engine.wrapping import in_descriptor
+from mx_autopatch.errors import PatchError
+from mx_autopatch.model import MISSING, Rewrite
+
+_FUTURE = 0
+for _name in __future__.all_feature_names:
+    _FUTURE |= getattr(__future__, _name).compiler_flag
+
+
+def rewriting(edit: Rewrite, patch: str, name: str) -> Callable[[Any], Any]:
+    """A layer that makes what lies below anew, with the function in it rewritten.
+
+    Of the same object below it makes the same object: others may put their layers on top
+    as often as they like.
+
+    Raises:
+        LookupError: (the layer) the pattern is not there as often as it should be.
+        PatchError: (the layer) the function cannot be rewritten.
+    """
+    pattern = Pattern(edit.find, edit.replace)
+    last: list[Any] = []
+
+    def rewritten(function: Any) -> Any:
+        return _rewritten(function, edit, pattern, patch)
+
+    def build(below: Any) -> Any:
+        if not last or last[0] is not below:
+            last[:] = below, in_descriptor(below, lambda f: _remade(f, name, rewritten))
+        return last[1]
+
+    return build
+
+
+# -- decorators --------------------------------------------------------------------
+
+
+def _remade(value: Any, name: str, make: Callable[[Any], Any]) -> Any:
+    """``value`` with the function below its decorators made anew; they do not run again."""
+    if isinstance(value, (staticmethod, classmethod, property)):
+        return in_descriptor(value, lambda function: _remade(function, name, make))
+    if type(value) is type(functools.lru_cache(int)) and hasattr(value, "cache_parameters"):
+        below = value.__wrapped__
+        made = functools.lru_cache(**value.cache_parameters())(_remade(below, name, make))
+        return _with_attributes(made, value, below, made.__wrapped__)
+    if isinstance(value, functools.partial):
+        return type(value)(_remade(value.func, name, make), *value.args, **value.keywords)
+    if not isinstance(value, types.FunctionType):
+        raise PatchError(f"a {type(value).__name__} has no Python function that can be rewritten")
+    below = _below(value, name)
+    if below is MISSING:
+        return make(value)
+    new = _remade(below, name, make)
+    cells = tuple(
+        types.CellType(new) if _content(cell) is below else cell for cell in value.__closure__ or ()
+    )
+    if cells == (value.__closure__ or ()):
+        raise PatchError(
+            f"the decorator {value.__code__.co_name!r} ({value.__code__.co_filename}:"
+            f"{value.__code__.co_firstlineno}) does not hold the function in its closure, "
+            "where it could be exchanged"
+        )
+    return _with_attributes(copy_function(value, closure=cells), value, below, new)
+
+
+def _below(function: Any, name: str) -> Any:
+    """What a decorator's function calls; MISSING if the function is no decorator's."""
+    wrapped = vars(function).get("__wrapped__", MISSING)
+    if wrapped is not MISSING or function.__code__.co_name == name:
+        return wrapped
+    # Without functools.wraps the function is known by the name it was defined under.
+    held = [_content(cell) for cell in function.__closure__ or ()]
+    named = [f for f in held if getattr(getattr(f, "__code__", None), "co_name", None) == name]
+    return named[0] if len(named) == 1 else MISSING
+
+
+def _with_attributes(made: Any, value: Any, below: Any, new: Any) -> Any:
+    for key, kept in vars(value).items():
+        vars(made)[key] = new if kept is below else kept
+    return made
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # an empty cell
+        return MISSING
+
+
+# -- one function ------------------------------------------------------------------
+
+
+def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> Any:
+    code = function.__code__
+    text = SourceText(code, function.__globals__)
+    tree, private, _ = text.tree(code)
+    plain = _compiled(copy.deepcopy(tree), text, code, private, code.co_freevars)
+    if not _same_code(plain, code):
+        raise PatchError(
+            f"{text.filename} is not the source of the code that runs: it was changed since, "
+            "or another import hook has compiled it"
+        )
+    changed = copy.deepcopy(tree)
+    matches = pattern.substitute(changed)
+    if len(matches) != edit.count:
+        times = f"should be there {edit.count} times: " if edit.count > 1 or matches else ""
+        raise LookupError(f"{edit.target}: {times}{describe(pattern, matches, tree, text)}")
+    text.write(matches)
+    written, private, _ = text.tree(code)
+    if _dump(written) != _dump(changed):
+        raise PatchError("what replace makes cannot be written into the source as it stands there")
+    _check_names(edit.names, function, tree)
+    cells = dict(zip(code.co_freevars, function.__closure__ or ()))
+    cells.update({name: types.CellType(value) for name, value in edit.names.items()})
+    try:
+        new = _compiled(written, text, code, private, tuple(cells))
+    except SyntaxError as error:
+        raise PatchError(f"the rewritten function does not compile: {error.msg}") from None
+    _check_globals(new, code, function.__globals__)
+    filename = _derived(code.co_filename, function.__qualname__, patch)
+    new = _placed(new, filename, code)
+    text.publish(filename, new)
+    closure = tuple(cells[name] for name in new.co_freevars)
+    return copy_function(function, code=new, closure=closure)
+
+
+def _compiled(
+    tree: Any, text: SourceText, code: Any, private: str, free: tuple[str, ...]
+) -> types.CodeType:
+    """The code of a function's tree, compiled where ``free`` are variables of a closure."""
+    text.number(tree)
+    body: list[ast.stmt] = [tree]
+    if private:  # for self.__names, and for __class__ and super()
+        body = [ast.ClassDef(private, [], [], body, [], **_empty(ast.ClassDef))]
+    names = [ast.arg(name) for name in free if not (private and name == "__class__")]
+    arguments = ast.arguments([], names, None, [], [], None, [])
+    around = ast.FunctionDef("f", arguments, body, [], None, **_empty(ast.FunctionDef))
+    # CPython (seen in 3.11) calls functions of what a module imports by other instructions.
+    imports: list[ast.stmt] = [ast.Import([ast.alias("f", name)]) for name in sorted(text.imported)]
+    module = ast.fix_missing_locations(ast.Module([*imports, around], []))
+    flags = code.co_flags & _FUTURE
+    compiled = compile(module, code.co_filename, "exec", flags=flags, dont_inherit=True)
+    waiting: list[types.CodeType] = [compiled]
+    while waiting:
+        each = waiting.pop(0)
+        if each.co_name == code.co_name and each.co_firstlineno == code.co_firstlineno:
+            return each
+        waiting += [part for part in each.co_consts if isinstance(part, types.CodeType)]
+    raise PatchError(f"{code.co_name!r} cannot be compiled by itself")
+
+
+def _empty(kind: type) -> dict[str, Any]:
+    return {"type_params": []} if "type_params" in kind._fields else {}  # type: ignore[attr-defined]
+
+
+def _same_code(one: Any, other: Any) -> bool:
+    """Whether two pieces of code do the same, wherever they were written."""
+    if not isinstance(one, types.CodeType) or not isinstance(other, types.CodeType):
+        return type(one) is type(other) and repr(one) == repr(other)
+    names = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars")
+    return (
+        # We compile a function within another, where it may have stood alone.
+        (one.co_flags ^ other.co_flags) & ~inspect.CO_NESTED == 0
+        and all(getattr(one, name) == getattr(other, name) for name in names)
+        and len(one.co_consts) == len(other.co_consts)
+        and all(map(_same_code, one.co_consts, other.co_consts))
+    )
+
+
+def _dump(tree: Any) -> str:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            node.kind = None  # u"" is written as ""
+    return ast.dump(tree)
+
+
+def _check_names(names: Any, function: Any, tree: Any) -> None:
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    used |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for name in names:
+        if name in used:
+            raise PatchError(
+                f"names: {name!r} has a meaning in {function.__qualname__} already; take another"
+            )
+
+
+def _check_globals(new: Any, old: Any, namespace: dict[str, Any]) -> None:
+    """Refuse a replacement that would end in a NameError when it is called."""
+    for name in sorted(_globals(new) - _globals(old)):
+        if name not in namespace and not hasattr(builtins, name):
+            raise PatchError(
+                f"replace: {name!r} is not known in {namespace.get('__name__', 'the module')}; "
+                f"import it in replace, or give names={{{name!r}: ...}}"
+            )
+
+
+def _globals(code: types.CodeType) -> set[str]:
+    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            names |= _globals(part)
+    return names
+
+
+_DERIVED = re.compile(r"(?P<file>.*) <(?P<name>.*) rewritten by (?P<patches>.*)>\Z", re.DOTALL)
+
+
+def _derived(filename: str, name: str, patch: str) -> str:
+    before = _DERIVED.match(filename)
+    if before is not None and before["name"] == name:
+        return f"{before['file']} <{name} rewritten by {before['patches']}, {patch}>"
+    return f"{filename} <{name} rewritten by {patch}>"
+
+
+def _placed(code: types.CodeType, filename: str, old: types.CodeType) -> types.CodeType:
+    """The code, and that within it, as from this file and with the old one's name and flags."""
+
+    def renamed(part: types.CodeType) -> types.CodeType:
+        consts = tuple(renamed(c) if isinstance(c, types.CodeType) else c for c in part.co_consts)
+        more: dict[str, Any] = {}
+        if hasattr(part, "co_qualname"):  # else it would begin with our class and function
+            where = part.co_qualname.find(f".{old.co_name}") + 1
+            more["co_qualname"] = old.co_qualname + part.co_qualname[where + len(old.co_name) :]
+        return part.replace(co_filename=filename, co_consts=consts, **more)
+
+    flags = code.co_flags & ~inspect.CO_NESTED | old.co_flags & inspect.CO_NESTED
+    return renamed(code).replace(co_flags=flags)

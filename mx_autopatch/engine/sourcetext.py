@@ -1,0 +1,170 @@
+"""The source of a function as lines that keep their numbers, whatever is written into them."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import linecache
+import weakref
+from typing import Any
+
+from mx_autopatch.engine.syntax import Match, Pattern
+from mx_autopatch.errors import PatchError
+
+Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+# Of what these are, the source can stand where an expression can, without parentheses.
+_CLOSED = (ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.List, ast.Dict, ast.Set)
+
+
+class SourceText:
+    """The text of the file in which a function was written.
+
+    ``owner`` has for each line of text the line, counted from one, of the file that it
+    counts as: several of ours may be one of the file.
+
+    Raises:
+        PatchError: the source is not there.
+    """
+
+    def __init__(self, code: Any, namespace: dict[str, Any]) -> None:
+        self.filename: str = code.co_filename
+        linecache.checkcache(self.filename)
+        entries = linecache.getlines(self.filename, namespace)
+        if not entries:
+            raise PatchError(f"its source is not there: {self.filename}")
+        self.lines: list[bytes] = []
+        self.owner: list[int] = []
+        #: What the module itself imports, once :meth:`tree` was called.
+        self.imported: set[str] = set()
+        for number, entry in enumerate(entries, 1):
+            parts = entry.encode().rstrip(b"\r\n").split(b"\n")
+            self.lines += parts
+            self.owner += [number] * len(parts)
+
+    def tree(self, code: Any) -> tuple[Any, str, bool]:
+        """The function that ``code`` was compiled from, with the numbers of its text lines.
+
+        Returns:
+            Its node, the name of the class that its private names belong to, and whether
+            there is such a class.
+        """
+        try:
+            module = ast.parse(b"\n".join(self.lines))
+        except (SyntaxError, ValueError) as error:
+            raise PatchError(f"its source cannot be parsed: {self.filename}: {error}") from None
+        self.imported = _imported(module)
+        found: list[tuple[Any, str]] = []
+
+        def visit(node: ast.AST, private: str) -> None:
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, Function) and child.name == code.co_name:
+                    first = min([child.lineno, *(d.lineno for d in child.decorator_list)])
+                    if self.owner[first - 1] == code.co_firstlineno:
+                        found.append((child, private))
+                visit(child, child.name if isinstance(child, ast.ClassDef) else private)
+
+        visit(module, "")
+        if len(found) != 1:
+            raise PatchError(
+                f"no function {code.co_name!r} begins in line {code.co_firstlineno} of "
+                f"{self.filename}"
+            )
+        return found[0][0], found[0][1], bool(found[0][1])
+
+    def write(self, matches: list[Match]) -> None:
+        """Write what the matches put in the place of what they found."""
+        written: dict[int, tuple[Any, list[Any]]] = {}
+        for match in matches:
+            whole = match.written if isinstance(match.written, list) else [match.written]
+            new = match.new if whole is match.written else whole
+            written[id(whole[0])] = (whole, new)
+        for whole, new in sorted(written.values(), key=lambda pair: _start(pair[0]), reverse=True):
+            self._write(whole, new)
+
+    def _write(self, old: list[Any], new: list[Any]) -> None:
+        first, begin = _start(old)
+        last, end = old[-1].end_lineno - 1, old[-1].end_col_offset
+        before, after = self.lines[first][:begin], self.lines[last][end:]
+        top, bottom = self.owner[first], self.owner[last]
+        try:
+            parts = [ast.unparse(ast.fix_missing_locations(node)) for node in new]
+        except ValueError as error:  # some strings within strings, before Python 3.12
+            raise PatchError(f"what replace makes cannot be written: {error}") from None
+        if isinstance(new[0], ast.expr):
+            text = parts[0]
+            if bottom > top or not isinstance(new[0], _CLOSED) or _touches(before, after):
+                # Lines that are no longer needed go within, so that what follows stays.
+                text = f"({text}" + "\n" * (bottom - top) + ")"
+        elif before.strip():
+            text = "; ".join(parts)
+            if "\n" in text:
+                raise PatchError(
+                    f"what replace makes does not go on one line with {before.decode().strip()!r}"
+                )
+        else:
+            text = ("\n" + before.decode()).join("\n".join(parts).split("\n"))
+        lines = (before + text.encode() + after).split(b"\n")
+        owner = [min(top + index, bottom) for index in range(len(lines))]
+        blank = range(owner[-1] + 1, bottom + 1)
+        self.lines[first : last + 1] = [*lines, *(b"" for _ in blank)]
+        self.owner[first : last + 1] = [*owner, *blank]
+
+    def number(self, tree: ast.AST) -> None:
+        """Give the nodes of our text the numbers of the file's lines."""
+        for node in ast.walk(tree):
+            if not hasattr(node, "lineno"):
+                continue
+            given: Any = node
+            given.lineno = self.owner[given.lineno - 1]
+            given.end_lineno = self.owner[given.end_lineno - 1]
+            if given.lineno == given.end_lineno and given.end_col_offset < given.col_offset:
+                given.end_col_offset = given.col_offset
+
+    def publish(self, filename: str, code: Any) -> None:
+        """Have linecache show the text under ``filename`` for as long as ``code`` exists."""
+        entries = [""] * self.owner[-1]
+        for line, number in zip(self.lines, self.owner):
+            entries[number - 1] += line.decode() + "\n"
+        # Without a time of change, checkcache leaves it alone.
+        linecache.cache[filename] = (sum(map(len, entries)), None, entries, filename)
+        weakref.finalize(code, linecache.cache.pop, filename, None).atexit = False
+
+
+def describe(pattern: Pattern, matches: list[Match], tree: Any, text: SourceText) -> str:
+    """Why a pattern that was not found as often as it should be was not."""
+    if matches:
+        lines = ", ".join(str(text.owner[match.nodes[0].lineno - 1]) for match in matches)
+        return f"found in line{'s' * (len(matches) > 1)} {lines}: {pattern.text!r}"
+    nearest = pattern.nearest(tree)
+    most = f"; most like it is line {text.owner[nearest[0] - 1]}: {nearest[1]!r}" if nearest else ""
+    return f"not found: {pattern.text!r}{most}"
+
+
+def _start(nodes: list[Any]) -> tuple[int, int]:
+    """Line, counted from zero, and column where nodes begin."""
+    node = nodes[0]
+    decorators = getattr(node, "decorator_list", None)
+    line = min(d.lineno for d in decorators) if decorators else node.lineno
+    return line - 1, node.col_offset
+
+
+def _touches(before: bytes, after: bytes) -> bool:
+    """Whether a name written between the two would run into one of them."""
+    with contextlib.suppress(UnicodeDecodeError):
+        left, right = before.decode()[-1:], after.decode()[:1]
+        return (left + right).replace("_", "a").isalnum() or any(
+            c.isalnum() or c in "_\"'" for c in (left, right) if c
+        )
+    return True
+
+
+def _imported(node: ast.AST) -> set[str]:
+    """The names that a module's own import statements bind, those in functions left out."""
+    names: set[str] = set()
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.Import, ast.ImportFrom)):
+            names |= {(a.asname or a.name).partition(".")[0] for a in child.names if a.name != "*"}
+        elif not isinstance(child, (*Function, ast.ClassDef, ast.Lambda)):
+            names |= _imported(child)
+    return names
