@@ -23,7 +23,7 @@ __all__ = ["parse"]
 
 #: Each is a module of this package that offers ``command``.
 COMMANDS = (
-    *("init", "install", "list", "rehearse", "report"),
+    *("init", "install", "list", "registry", "rehearse", "report"),
     *("show", "status", "trust", "uninstall", "verify"),
 )
 

@@ -73,6 +73,14 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("mmcv.ops.focal_loss",),
         True,
     ),
+    "mmcv.sparse_conv3d": (
+        "mx_autopatch.patches.mmcv.sparse_conv3d",
+        (
+            "mmcv.ops.sparse_ops",
+            "mmcv.ops.sparse_conv",
+        ),
+        True,
+    ),
     "mmcv.torchvision_urls": (
         "mx_autopatch.patches.mmcv.torchvision_urls",
         ("mmcv.runner.checkpoint",),
@@ -109,6 +117,42 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "mmcv.voxelization": (
+        "mx_autopatch.patches.mmcv.voxelization",
+        (
+            "mmcv.ops.voxelize",
+            "mmdet3d.models.data_preprocessors.voxelize",
+        ),
+        True,
+    ),
+    "mmdet.pseudo_sampler": (
+        "mx_autopatch.patches.mmdet.pseudo_sampler",
+        (
+            "mmdet.core.bbox.samplers.pseudo_sampler",
+            "mmdet.core.bbox.samplers.mask_pseudo_sampler",
+            "mmdet.models.task_modules.samplers.pseudo_sampler",
+            "mmdet.models.task_modules.samplers.mask_pseudo_sampler",
+            "mmdet3d.models.task_modules.samplers.pseudosample",
+            "mmdet.models.dense_heads.detr_head",
+            "mmdet.models.dense_heads.grounding_dino_head",
+        ),
+        True,
+    ),
+    "mmdet.resnet_add_relu": (
+        "mx_autopatch.patches.mmdet.resnet_add_relu",
+        ("torch",),
+        True,
+    ),
+    "mmdet.resnet_fp16": (
+        "mx_autopatch.patches.mmdet.resnet_fp16",
+        ("torch",),
+        False,
+    ),
+    "mmdet.resnet_maxpool": (
+        "mx_autopatch.patches.mmdet.resnet_maxpool",
+        ("torch",),
+        True,
+    ),
     "mmengine.checkpoint_load": (
         "mx_autopatch.patches.mmengine.checkpoint_load",
         ("mmengine.runner.checkpoint",),
@@ -117,8 +161,8 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "mmengine.registry_errors": (
         "mx_autopatch.patches.mmengine.registry_errors",
         (
-            "mmengine.registry.build_functions",
             "mmengine.registry.registry",
+            "mmengine.registry.build_functions",
         ),
         True,
     ),
@@ -127,6 +171,14 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         (
             "mmengine.runner.runner",
             "mmengine.runner._flexible_runner",
+        ),
+        True,
+    ),
+    "mx_driving.patcher": (
+        "mx_autopatch.patches.mx_driving.patcher",
+        (
+            "mx_driving",
+            "mx_driving.patcher",
         ),
         True,
     ),
@@ -174,6 +226,14 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("pkg_resources",),
         True,
     ),
+    "torch.attention_fast_path": (
+        "mx_autopatch.patches.torch.attention_fast_path",
+        (
+            "torch.nn.modules.transformer",
+            "torch.nn.modules.activation",
+        ),
+        True,
+    ),
     "torch.autoload_guard": (
         "mx_autopatch.patches.torch.autoload_guard",
         ("torch",),
@@ -207,6 +267,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("torch.distributed.distributed_c10d",),
         True,
     ),
+    "torch.multihead_attention": (
+        "mx_autopatch.patches.torch.multihead_attention",
+        ("torch.nn.functional",),
+        True,
+    ),
     "torch.optimizers": (
         "mx_autopatch.patches.torch.optimizers",
         (
@@ -215,6 +280,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
             "torch.optim.sgd",
             "torch.optim",
         ),
+        True,
+    ),
+    "torch.rms_norm": (
+        "mx_autopatch.patches.torch.rms_norm",
+        ("torch_npu",),
         True,
     ),
     "torch.soft_npu": (
