@@ -110,8 +110,8 @@ def _content(cell: types.CellType) -> Any:
 def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> Any:
     code = function.__code__
     text = SourceText(code, function.__globals__)
-    tree, private, _ = text.tree(code)
-    plain = _compiled(copy.deepcopy(tree), text, code, private, code.co_freevars)
+    tree, private = text.tree(code)
+    plain = _compiled(copy.deepcopy(tree), private, function, text, code.co_freevars)
     if not _same_code(plain, code):
         raise PatchError(
             f"{text.filename} is not the source of the code that runs: it was changed since, "
@@ -123,47 +123,73 @@ def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> An
         times = f"should be there {edit.count} times: " if edit.count > 1 or matches else ""
         raise LookupError(f"{edit.target}: {times}{describe(pattern, matches, tree, text)}")
     text.write(matches)
-    written, private, _ = text.tree(code)
+    written, private = text.tree(code)
     if _dump(written) != _dump(changed):
         raise PatchError("what replace makes cannot be written into the source as it stands there")
     _check_names(edit.names, function, tree)
     cells = dict(zip(code.co_freevars, function.__closure__ or ()))
     cells.update({name: types.CellType(value) for name, value in edit.names.items()})
+    text.filename = _derived(code.co_filename, function.__qualname__, patch)
     try:
-        new = _compiled(written, text, code, private, tuple(cells))
+        new = _compiled(written, private, function, text, tuple(cells))
     except SyntaxError as error:
         raise PatchError(f"the rewritten function does not compile: {error.msg}") from None
     _check_globals(new, code, function.__globals__)
-    filename = _derived(code.co_filename, function.__qualname__, patch)
-    new = _placed(new, filename, code)
-    text.publish(filename, new)
+    text.publish(new)
     closure = tuple(cells[name] for name in new.co_freevars)
     return copy_function(function, code=new, closure=closure)
 
 
+#: The function round the one that is compiled: a name that no source has.
+_AROUND = "_mx_autopatch_closure"
+
+
 def _compiled(
-    tree: Any, text: SourceText, code: Any, private: str, free: tuple[str, ...]
+    tree: Any, private: str, function: Any, text: SourceText, free: tuple[str, ...]
 ) -> types.CodeType:
     """The code of a function's tree, compiled where ``free`` are variables of a closure."""
+    old = function.__code__
     text.number(tree)
     body: list[ast.stmt] = [tree]
     if private:  # for self.__names, and for __class__ and super()
         body = [ast.ClassDef(private, [], [], body, [], **_empty(ast.ClassDef))]
     names = [ast.arg(name) for name in free if not (private and name == "__class__")]
     arguments = ast.arguments([], names, None, [], [], None, [])
-    around = ast.FunctionDef("f", arguments, body, [], None, **_empty(ast.FunctionDef))
+    around = ast.FunctionDef(_AROUND, arguments, body, [], None, **_empty(ast.FunctionDef))
     # CPython (seen in 3.11) calls functions of what a module imports by other instructions.
     imports: list[ast.stmt] = [ast.Import([ast.alias("f", name)]) for name in sorted(text.imported)]
     module = ast.fix_missing_locations(ast.Module([*imports, around], []))
-    flags = code.co_flags & _FUTURE
-    compiled = compile(module, code.co_filename, "exec", flags=flags, dont_inherit=True)
+    flags = old.co_flags & _FUTURE
+    compiled = compile(module, text.filename, "exec", flags=flags, dont_inherit=True)
     waiting: list[types.CodeType] = [compiled]
     while waiting:
-        each = waiting.pop(0)
-        if each.co_name == code.co_name and each.co_firstlineno == code.co_firstlineno:
-            return each
-        waiting += [part for part in each.co_consts if isinstance(part, types.CodeType)]
-    raise PatchError(f"{code.co_name!r} cannot be compiled by itself")
+        new = waiting.pop(0)
+        if new.co_name == old.co_name and new.co_firstlineno == old.co_firstlineno:
+            return _settled(new, private, function)
+        waiting += [part for part in new.co_consts if isinstance(part, types.CodeType)]
+    raise PatchError(f"{old.co_name!r} cannot be compiled by itself")
+
+
+def _settled(code: types.CodeType, private: str, function: Any) -> types.CodeType:
+    """The code without what tells of the function that it was compiled in."""
+    old = function.__code__
+    ours = f"{_AROUND}.<locals>.{private and private + '.'}{old.co_name}"
+    # Before Python 3.11 the names of nested functions are constants.
+    theirs = getattr(old, "co_qualname", function.__qualname__)
+
+    def settled(part: Any) -> Any:
+        if isinstance(part, str) and part.startswith(ours):
+            return theirs + part[len(ours) :]
+        if not isinstance(part, types.CodeType):
+            return part
+        more: dict[str, Any] = {"co_consts": tuple(map(settled, part.co_consts))}
+        if hasattr(part, "co_qualname"):
+            more["co_qualname"] = settled(part.co_qualname)
+        return part.replace(**more)
+
+    flags = code.co_flags & ~inspect.CO_NESTED | old.co_flags & inspect.CO_NESTED
+    made: types.CodeType = settled(code).replace(co_flags=flags)
+    return made
 
 
 def _empty(kind: type) -> dict[str, Any]:
@@ -174,11 +200,9 @@ def _same_code(one: Any, other: Any) -> bool:
     """Whether two pieces of code do the same, wherever they were written."""
     if not isinstance(one, types.CodeType) or not isinstance(other, types.CodeType):
         return type(one) is type(other) and repr(one) == repr(other)
-    names = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars")
+    names = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags")
     return (
-        # We compile a function within another, where it may have stood alone.
-        (one.co_flags ^ other.co_flags) & ~inspect.CO_NESTED == 0
-        and all(getattr(one, name) == getattr(other, name) for name in names)
+        all(getattr(one, name) == getattr(other, name) for name in names)
         and len(one.co_consts) == len(other.co_consts)
         and all(map(_same_code, one.co_consts, other.co_consts))
     )
@@ -227,18 +251,3 @@ def _derived(filename: str, name: str, patch: str) -> str:
     if before is not None and before["name"] == name:
         return f"{before['file']} <{name} rewritten by {before['patches']}, {patch}>"
     return f"{filename} <{name} rewritten by {patch}>"
-
-
-def _placed(code: types.CodeType, filename: str, old: types.CodeType) -> types.CodeType:
-    """The code, and that within it, as from this file and with the old one's name and flags."""
-
-    def renamed(part: types.CodeType) -> types.CodeType:
-        consts = tuple(renamed(c) if isinstance(c, types.CodeType) else c for c in part.co_consts)
-        more: dict[str, Any] = {}
-        if hasattr(part, "co_qualname"):  # else it would begin with our class and function
-            where = part.co_qualname.find(f".{old.co_name}") + 1
-            more["co_qualname"] = old.co_qualname + part.co_qualname[where + len(old.co_name) :]
-        return part.replace(co_filename=filename, co_consts=consts, **more)
-
-    flags = code.co_flags & ~inspect.CO_NESTED | old.co_flags & inspect.CO_NESTED
-    return renamed(code).replace(co_flags=flags)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import linecache
+import re
 import weakref
 from typing import Any
 
@@ -42,12 +42,11 @@ class SourceText:
             self.lines += parts
             self.owner += [number] * len(parts)
 
-    def tree(self, code: Any) -> tuple[Any, str, bool]:
-        """The function that ``code`` was compiled from, with the numbers of its text lines.
+    def tree(self, code: Any) -> tuple[Any, str]:
+        """The function that ``code`` was compiled from, with the numbers of our lines.
 
         Returns:
-            Its node, the name of the class that its private names belong to, and whether
-            there is such a class.
+            Its node, and the class that it is in, if any, to which its private names belong.
         """
         try:
             module = ast.parse(b"\n".join(self.lines))
@@ -70,7 +69,7 @@ class SourceText:
                 f"no function {code.co_name!r} begins in line {code.co_firstlineno} of "
                 f"{self.filename}"
             )
-        return found[0][0], found[0][1], bool(found[0][1])
+        return found[0]
 
     def write(self, matches: list[Match]) -> None:
         """Write what the matches put in the place of what they found."""
@@ -93,9 +92,11 @@ class SourceText:
             raise PatchError(f"what replace makes cannot be written: {error}") from None
         if isinstance(new[0], ast.expr):
             text = parts[0]
-            if bottom > top or not isinstance(new[0], _CLOSED) or _touches(before, after):
-                # Lines that are no longer needed go within, so that what follows stays.
-                text = f"({text}" + "\n" * (bottom - top) + ")"
+            if bottom > top:  # the lines that are not needed go within: what follows stays
+                indent = before[: len(before) - len(before.lstrip())].decode()
+                text = f"({text}" + "\n" * (bottom - top) + f"{indent})"
+            elif not (_is_closed(new[0], text, before, after) or _is_alone(before, after)):
+                text = f"({text})"
         elif before.strip():
             text = "; ".join(parts)
             if "\n" in text:
@@ -121,14 +122,15 @@ class SourceText:
             if given.lineno == given.end_lineno and given.end_col_offset < given.col_offset:
                 given.end_col_offset = given.col_offset
 
-    def publish(self, filename: str, code: Any) -> None:
-        """Have linecache show the text under ``filename`` for as long as ``code`` exists."""
+    def publish(self, code: Any) -> None:
+        """Have linecache show the text under our filename for as long as ``code`` exists."""
         entries = [""] * self.owner[-1]
         for line, number in zip(self.lines, self.owner):
             entries[number - 1] += line.decode() + "\n"
         # Without a time of change, checkcache leaves it alone.
-        linecache.cache[filename] = (sum(map(len, entries)), None, entries, filename)
-        weakref.finalize(code, linecache.cache.pop, filename, None).atexit = False
+        name = self.filename
+        linecache.cache[name] = (sum(map(len, entries)), None, entries, name)
+        weakref.finalize(code, linecache.cache.pop, name, None).atexit = False
 
 
 def describe(pattern: Pattern, matches: list[Match], tree: Any, text: SourceText) -> str:
@@ -149,22 +151,31 @@ def _start(nodes: list[Any]) -> tuple[int, int]:
     return line - 1, node.col_offset
 
 
-def _touches(before: bytes, after: bytes) -> bool:
-    """Whether a name written between the two would run into one of them."""
-    with contextlib.suppress(UnicodeDecodeError):
-        left, right = before.decode()[-1:], after.decode()[:1]
-        return (left + right).replace("_", "a").isalnum() or any(
-            c.isalnum() or c in "_\"'" for c in (left, right) if c
-        )
-    return True
+def _is_closed(node: Any, text: str, before: bytes, after: bytes) -> bool:
+    """Whether an expression can stand between the two wherever an expression can."""
+    for neighbour in (before.decode()[-1:], after.decode()[:1]):
+        if neighbour.isalnum() or neighbour in tuple("_\"'"):
+            return False  # a name would run into it, or a string be joined to it
+    return isinstance(node, _CLOSED) or (isinstance(node, ast.Tuple) and text[0] == "(")
 
 
-def _imported(node: ast.AST) -> set[str]:
-    """The names that a module's own import statements bind, those in functions left out."""
+_BEGINS = re.compile(rb"([(\[,]|(?<![=!<>:])=|\breturn )\s*\Z")
+_ENDS = re.compile(rb"\s*([)\],#]|\Z)")
+
+
+def _is_alone(before: bytes, after: bytes) -> bool:
+    """Whether what is between the two is an argument, an element or a value by itself."""
+    return _BEGINS.search(before) is not None and _ENDS.match(after) is not None
+
+
+def _imported(module: ast.Module) -> set[str]:
+    """The names that a module binds by import statements of its own, at any depth."""
     names: set[str] = set()
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.Import, ast.ImportFrom)):
-            names |= {(a.asname or a.name).partition(".")[0] for a in child.names if a.name != "*"}
-        elif not isinstance(child, (*Function, ast.ClassDef, ast.Lambda)):
-            names |= _imported(child)
-    return names
+    waiting: list[ast.AST] = [module]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update(a.asname or a.name.partition(".")[0] for a in node.names)
+        elif not isinstance(node, (*Function, ast.ClassDef, ast.expr)):
+            waiting += ast.iter_child_nodes(node)
+    return names - {"*"}

@@ -187,10 +187,8 @@ def _filled(template: Any, bound: Bound) -> Any:
     if name is None:
         if not isinstance(template, ast.AST):
             return template
-        made = type(template)()
-        for field, value in ast.iter_fields(template):
-            setattr(made, field, _filled(value, bound))
-        return made
+        fields = ast.iter_fields(template)
+        return type(template)(**{field: _filled(value, bound) for field, value in fields})
     value = bound[name]
     if isinstance(template, ast.Name):
         if isinstance(value, str):
