@@ -102,10 +102,11 @@ class Session:
         configured = self.config.selects(entry.name, entry.default)
         return self._switched.get(entry.name, configured)
 
-    def _why_off(self, entry: PatchEntry) -> str:
-        if entry.name in self._switched:
+    def why_off(self, name: str) -> str:
+        """Why a known patch is not on."""
+        if name in self._switched:
             return "switched off at run time"
-        return self.config.reason(entry.name, entry.default)
+        return self.config.reason(name, self.entries[name].default)
 
     def is_on(self, name: str) -> bool:
         """Whether a known patch is in force, or would be once its triggers are imported."""
@@ -277,7 +278,7 @@ class Session:
                 if (entry.name, trigger) in settled:
                     continue
                 disabled = status is Status.DISABLED
-                reason = self._why_off(entry) if disabled else ""
+                reason = self.why_off(entry.name) if disabled else ""
                 if on and sys.modules.get(trigger) is not None:
                     reason = self._why_pending(trigger, sys.modules[trigger])
                 outcomes.append(Outcome(entry.name, "", trigger, trigger, status, reason))

@@ -24,6 +24,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "mmcv.ddp_forward": (
+        "mx_autopatch.patches.mmcv.ddp_forward",
+        ("mmcv.parallel.distributed",),
+        True,
+    ),
     "mmcv.deform_conv2d": (
         "mx_autopatch.patches.mmcv.deform_conv2d",
         ("mmcv.ops.deform_conv",),
@@ -76,9 +81,15 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "mmcv.sparse_conv3d": (
         "mx_autopatch.patches.mmcv.sparse_conv3d",
         (
-            "mmcv.ops.sparse_ops",
+            "mmcv._ext",
             "mmcv.ops.sparse_conv",
+            "mmcv.ops.sparse_ops",
         ),
+        True,
+    ),
+    "mmcv.stream": (
+        "mx_autopatch.patches.mmcv.stream",
+        ("mmcv.parallel._functions",),
         True,
     ),
     "mmcv.torchvision_urls": (
@@ -216,6 +227,24 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("MultiScaleDeformableAttention",),
         True,
     ),
+    "projects.multihead_attention": (
+        "mx_autopatch.patches.projects.multihead_attention",
+        (
+            "mmengine.model.base_module",
+            "mmcv.runner.base_module",
+        ),
+        True,
+    ),
+    "projects.rms_norm": (
+        "mx_autopatch.patches.projects.rms_norm",
+        ("torch.nn.modules.module",),
+        True,
+    ),
+    "projects.swiglu": (
+        "mx_autopatch.patches.projects.swiglu",
+        ("torch.nn.modules.module",),
+        True,
+    ),
     "python.collections_aliases": (
         "mx_autopatch.patches.python.collections_aliases",
         ("collections",),
@@ -325,6 +354,27 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
             "torch_scatter.composite.softmax",
             "torch_scatter.composite.std",
             "torch_scatter.utils",
+        ),
+        True,
+    ),
+    "transformers.rotary": (
+        "mx_autopatch.patches.transformers.rotary",
+        (
+            "transformers.models.gemma.modeling_gemma",
+            "transformers.models.gemma2.modeling_gemma2",
+            "transformers.models.granite.modeling_granite",
+            "transformers.models.llama.modeling_llama",
+            "transformers.models.mistral.modeling_mistral",
+            "transformers.models.mixtral.modeling_mixtral",
+            "transformers.models.olmoe.modeling_olmoe",
+            "transformers.models.persimmon.modeling_persimmon",
+            "transformers.models.phi.modeling_phi",
+            "transformers.models.qwen2.modeling_qwen2",
+            "transformers.models.qwen2_moe.modeling_qwen2_moe",
+            "transformers.models.qwen3.modeling_qwen3",
+            "transformers.models.qwen3_moe.modeling_qwen3_moe",
+            "transformers.models.stablelm.modeling_stablelm",
+            "transformers.models.starcoder2.modeling_starcoder2",
         ),
         True,
     ),

@@ -1,0 +1,1 @@
+"""Patches of mx_driving's modules."""
