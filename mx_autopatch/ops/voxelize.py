@@ -89,12 +89,20 @@ def _voxels(
 ) -> tuple[Tensor, Tensor, list[int]]:
     """Voxels (N, 3) along x, y and z, not yet integer, which points are in range, and the grid."""
     points = points[:, :3].to(compute_dtype(points.dtype))
+    grid = grid_of(voxel_size, coors_range)
     # float32, like upstream's, whatever the dtype of the points.
+    size, begin = (torch.tensor(v, dtype=torch.float32) for v in (voxel_size, coors_range[:3]))
+    number = ((points - begin.to(points)) / size.to(points)).floor_()
+    inside = ((number >= 0) & (number < points.new_tensor(grid))).all(1)
+    return number, inside, grid
+
+
+def grid_of(voxel_size: list[float], coors_range: list[float]) -> list[int]:
+    """Numbers of voxels along x, y and z."""
+    # float32, like upstream's.
     size, limits = (torch.tensor(v, dtype=torch.float32) for v in (voxel_size, coors_range))
-    grid = ((limits[3:] - limits[:3]) / size).round()
-    number = ((points - limits[:3].to(points)) / size.to(points)).floor_()
-    inside = ((number >= 0) & (number < grid.to(points))).all(1)
-    return number, inside, [max(int(n), 0) for n in grid.tolist()]
+    numbers = ((limits[3:] - limits[:3]) / size).round().tolist()
+    return [max(int(n), 0) for n in numbers]
 
 
 @torch.library.custom_op(

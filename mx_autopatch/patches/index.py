@@ -24,6 +24,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "mmcv.ddp": (
+        "mx_autopatch.patches.mmcv.ddp",
+        ("mmcv.parallel.distributed",),
+        True,
+    ),
     "mmcv.ddp_forward": (
         "mx_autopatch.patches.mmcv.ddp_forward",
         ("mmcv.parallel.distributed",),
@@ -52,6 +57,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "mmcv.nms": (
         "mx_autopatch.patches.mmcv.nms",
         ("mmcv.ops.nms",),
+        True,
+    ),
+    "mmcv.optimizer_hooks": (
+        "mx_autopatch.patches.mmcv.optimizer_hooks",
+        ("mmcv.runner.hooks.optimizer",),
         True,
     ),
     "mmcv.points_anywhere": (
@@ -164,9 +174,27 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("torch",),
         True,
     ),
+    "mmdet3d.nuscenes_dataset": (
+        "mx_autopatch.patches.mmdet3d.nuscenes_dataset",
+        (
+            "mmdet3d.datasets.nuscenes_dataset",
+            "mmdet3d.datasets.nuscenes_mono_dataset",
+        ),
+        True,
+    ),
+    "mmdet3d.nuscenes_metric": (
+        "mx_autopatch.patches.mmdet3d.nuscenes_metric",
+        ("mmdet3d.evaluation.metrics.nuscenes_metric",),
+        True,
+    ),
     "mmengine.checkpoint_load": (
         "mx_autopatch.patches.mmengine.checkpoint_load",
         ("mmengine.runner.checkpoint",),
+        True,
+    ),
+    "mmengine.optimizer_wrapper": (
+        "mx_autopatch.patches.mmengine.optimizer_wrapper",
+        ("mmengine.optim.optimizer.optimizer_wrapper",),
         True,
     ),
     "mmengine.registry_errors": (

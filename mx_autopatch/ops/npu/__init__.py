@@ -16,6 +16,8 @@ nms3d, nms3d_normal   nms3d, nms3d_normal
 bev_pool              bev_pool
 bev_pool_v2           bev_pool_v3
 deform. aggregation   deformable_aggregation
+hard_voxelize         voxelization
+dynamic_voxelize      voxelization
 ====================  ==========================================  ======================
 
 What is not bound, and why:
@@ -41,4 +43,5 @@ from . import (  # noqa: F401  each binds its own
     deformable_aggregation,
     ms_deform_attn,
     roi_align,
+    voxelize,
 )
