@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import fake_mx_driving_sparse as fake
+import mmcv
 import torch
 from mmcv.ops import (
     SparseConv2d,
@@ -41,6 +42,9 @@ if "mx_driving" in sys.argv:
     _mx_driving._module = lambda: fake
 
 SHAPE, BATCH = [9, 8, 7], 2
+
+# That of mmcv 1.x has an extension of its own.
+HAS_MMDET3D = mmcv.__version__ >= "2" and importlib.util.find_spec("mmdet3d") is not None
 
 
 def scene(channels: int, shape: list[int] = SHAPE, share: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -169,7 +173,7 @@ def voxels() -> Iterator[tuple[str, str]]:
         "dynamic": (Voxelization(*LIMITS, -1, -1), POINTS),
         "dynamic, none": (Voxelization(*LIMITS, -1), POINTS[:0]),
     }
-    if importlib.util.find_spec("mmdet3d") is not None:
+    if HAS_MMDET3D:
         from mmdet3d.models.data_preprocessors.voxelize import VoxelizationByGridShape as ByShape
 
         limits = {"voxel_size": LIMITS[0], "point_cloud_range": LIMITS[1]}
@@ -187,7 +191,7 @@ def want_on(device: str, value: Any) -> Any:
 
 def encoders() -> Iterator[tuple[str, str]]:
     """mmdet3d's own users of the layers: of SECOND, and of Part-A2 with inverse layers."""
-    if importlib.util.find_spec("mmdet3d") is None:
+    if not HAS_MMDET3D:
         return
     from mmdet3d.models.middle_encoders import SparseEncoder, SparseUNet
 
