@@ -1,0 +1,1 @@
+"""Patches of mmdet3d's modules."""
