@@ -179,8 +179,11 @@ def _plan_rewrite(bench: Workbench, edit: Rewrite) -> Plan:
     _refuse_twice(bench, current, edit, edit)
     build = rewriting(edit, bench.patch.name, str(site.key))
     # One that goes on with what an earlier edit of this patch makes can only be tried then.
-    edits = bench.patch.edits
-    earlier = edits[: edits.index(edit)] if edit in edits else ()
+    edits = [each.edit if isinstance(each, When) else each for each in bench.patch.edits]
+    for each in bench.patch.edits:
+        if isinstance(each, Subclasses) and edit in each.edits:
+            edits = list(each.edits)
+    earlier = edits[: edits.index(edit)] if edit in edits else []
     if not any(isinstance(e, Rewrite) and e.target == edit.target for e in earlier):
         build(bench.bindings.below(site, "rewrite"))
     return bench.layer(site, "rewrite", build, edit, made=True)

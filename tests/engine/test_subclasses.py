@@ -58,6 +58,9 @@ def replaced(self: Any, x: Any) -> Any:
     return ("replaced", x)
 
 
+ADD = {"add": lambda x: ("added", x)}
+
+
 def forward_of(match: Any, base: str = "bases:Plain", **more: Any) -> Subclasses:
     return Subclasses(base, match, (Replace("*:forward", replaced),), **more)
 
@@ -92,6 +95,33 @@ def test_existing_and_later_classes(bases: Any, engine: Any) -> None:
     for cls in (module.Plain, module.Early, Other, Deep):
         assert not [name for name in vars(cls) if "mx_autopatch" in name]
     assert "forward" not in vars(Deep)
+
+
+def test_a_method_is_rewritten_twice(bases: Any, engine: Any) -> None:
+    """The second one goes on with the source that the first one has made."""
+    edits = (
+        Rewrite("*:forward", find="$x += 1; return $x", replace="return add($x)", names=ADD),
+        Rewrite("*:forward", find="$x = self.twice($x)", replace=""),
+    )
+    report = engine(patch(Subclasses("bases:Plain", named("Nested"), edits)))
+
+    class Nested(bases().Plain):  # type: ignore[misc,name-defined]
+        def twice(self, x: Any) -> Any:
+            return 2 * x
+
+        def forward(self, x: Any) -> Any:
+            def inner(x: Any) -> Any:
+                x += 1
+                return x
+
+            x = inner(x)
+            x = self.twice(x)
+            return x
+
+    assert outcome(report)[0] == "APPLIED", outcome(report)
+    assert Nested().forward(1) == ("added", 1)
+    bootstrap.deactivate()
+    assert Nested().forward(1) == 4
 
 
 def test_a_class_that_nobody_holds_is_collected(bases: Any, engine: Any) -> None:
