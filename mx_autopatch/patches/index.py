@@ -234,12 +234,22 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "projects.bev_pool_function": (
+        "mx_autopatch.patches.projects.bev_pool_function",
+        ("torch.autograd.function",),
+        True,
+    ),
     "projects.bev_pool_v2": (
         "mx_autopatch.patches.projects.bev_pool_v2",
         (
             "*.bev_pool_v2_ext",
             "bev_pool_v2_ext",
         ),
+        True,
+    ),
+    "projects.bev_pool_v2_function": (
+        "mx_autopatch.patches.projects.bev_pool_v2_function",
+        ("torch.autograd.function",),
         True,
     ),
     "projects.deformable_aggregation": (
@@ -250,9 +260,19 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "projects.deformable_aggregation_function": (
+        "mx_autopatch.patches.projects.deformable_aggregation_function",
+        ("torch.autograd.function",),
+        True,
+    ),
     "projects.ms_deform_attn": (
         "mx_autopatch.patches.projects.ms_deform_attn",
         ("MultiScaleDeformableAttention",),
+        True,
+    ),
+    "projects.ms_deform_attn_function": (
+        "mx_autopatch.patches.projects.ms_deform_attn_function",
+        ("torch.autograd.function",),
         True,
     ),
     "projects.multihead_attention": (
