@@ -48,6 +48,16 @@ class Config:
     plugin_modules: tuple[str, ...]
     report_path: str | None
     report_level: str
+    brake: int | None
+    profile_path: str | None
+    profile_level: int
+    profile_wait: int
+    profile_warmup: int
+    profile_active: int
+    profile_repeat: int
+    profile_skip_first: int
+    profile_with_memory: bool
+    profile_export: str
 
     #: Dotted key -> ``default``, the path of the file, ``environment MX_AUTOPATCH_DEVICE``
     #: or ``command line --device``.
@@ -103,6 +113,41 @@ class Config:
         changed = (key for key in KEYS if self.sources[key.name] != "default")
         values = (f"{key.attribute}={getattr(self, key.attribute)!r}" for key in changed)
         return f"Config({', '.join(values)})"
+
+    def changed(self, values: Mapping[str, object], who: str) -> Config:
+        """This configuration with other values, of which None is the default's.
+
+        Raises:
+            ConfigError: a key or value is not valid; ``who`` gave it.
+        """
+        from mx_autopatch.engine.config_read import read_overrides
+
+        problems: list[str] = []
+        layer = read_overrides(values, _working_directory(), problems, who)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        known = {key.name: getattr(self, key.attribute) for key in KEYS}
+        sources = dict(self.sources)
+        for name in values:
+            known.pop(name, None)
+            sources.pop(name, None)
+        known.update({name: value for name, (value, _) in layer.items()})
+        sources.update({name: source for name, (_, source) in layer.items()})
+        return Config(
+            known,
+            sources,
+            path=self.path,
+            trusted=self.trusted,
+            problems=self.problems,
+            plugin_bytes=self.plugin_bytes,
+        )
+
+    def configures(self, names: str) -> bool | str:
+        """Whether any of these keys, separated by commas, has a value; else why not."""
+        wanted = names.split(",")
+        if any(key.name in wanted and getattr(self, key.attribute) != key.default for key in KEYS):
+            return True
+        return f"{' or '.join(wanted)} would have to be set"
 
     def raise_for_problems(self) -> None:
         """For whoever asked for this configuration, or for strictness."""

@@ -18,12 +18,12 @@ __all__ = ["KEYS", "PREFIX", "RESERVED", "FrozenDict", "Key", "Options", "StubRu
 PREFIX = "MX_AUTOPATCH"
 
 # Variables of the same prefix that are not keys: the gate, the explicit file, the
-# file that a parent process found, the main script of a spawned worker, and what the
-# soft NPU's runtime reads itself.
+# file that a parent process found, the main script of a spawned worker, the patches of a
+# parent's patcher, and what the soft NPU's runtime reads itself.
 RESERVED = frozenset(
     f"{PREFIX}{rest}"
     for rest in (
-        *("", "_CONFIG", "_DISCOVERED", "_MAIN"),
+        *("", "_CONFIG", "_DISCOVERED", "_MAIN", "_PATCHER"),
         *("_SOFT_DEVICES", "_SOFT_FORCE", "_SOFT_MEMORY"),
     )
 )
@@ -170,6 +170,17 @@ KEYS = (
         choices=("auto", "cpu", "cuda", "npu", "soft", "contract"),
     ),
     Key(
+        "brake",
+        "count",
+        None,
+        "End the program, with status 0, after this many training steps of this run; 0:\n"
+        "before the first. A step is an iteration of mmengine's or mmcv's runner, in a plain\n"
+        "loop a step of the optimizer. With a profile, it ends once that is written, too.\n"
+        "Empty: never.",
+        attribute="brake",
+        option="--brake",
+    ),
+    Key(
         "patches.enable",
         "names",
         (),
@@ -228,6 +239,74 @@ KEYS = (
         None,
         "The version that mmcv shall claim to have. Empty: its own.",
         attribute="mmcv_version",
+    ),
+    Key(
+        "profile.path",
+        "path",
+        None,
+        "A folder for traces of training steps, one of each rank; {pid} and {rank} are filled\n"
+        "in. They open in TensorBoard, Perfetto and chrome://tracing, those of an NPU in\n"
+        "MindStudio Insight, too. Empty: nothing is profiled.",
+        attribute="profile_path",
+        option="--profile",
+    ),
+    Key(
+        "profile.level",
+        "count",
+        0,
+        "0: what the device does; 1: what the CPU does, too; 2: with call stacks.",
+        attribute="profile_level",
+        choices=("0", "1", "2"),
+    ),
+    Key(
+        "profile.wait",
+        "count",
+        1,
+        "Steps at the beginning of each cycle in which nothing is recorded.",
+        attribute="profile_wait",
+    ),
+    Key(
+        "profile.warmup",
+        "count",
+        1,
+        "Steps after that in which the profiler runs, but keeps nothing.",
+        attribute="profile_warmup",
+    ),
+    Key(
+        "profile.active",
+        "positive",
+        1,
+        "Steps after that which are recorded, into one trace.",
+        attribute="profile_active",
+    ),
+    Key(
+        "profile.repeat",
+        "count",
+        1,
+        "How many such cycles there are; 0: as many as there are steps for.",
+        attribute="profile_repeat",
+    ),
+    Key(
+        "profile.skip_first",
+        "count",
+        18,
+        "Steps before the first cycle. The defaults record step 21, counted from 1.",
+        attribute="profile_skip_first",
+    ),
+    Key(
+        "profile.with_memory",
+        "flag",
+        False,
+        "Whether to record what is allocated and freed.",
+        attribute="profile_with_memory",
+    ),
+    Key(
+        "profile.export",
+        "choice",
+        "tensorboard",
+        "tensorboard: as its plugin, or MindStudio's, looks for them; chrome: one JSON file.",
+        attribute="profile_export",
+        choices=("tensorboard", "chrome"),
     ),
     Key(
         "plugins.files",

@@ -103,12 +103,18 @@ def _unknown_variable(variable: str) -> str:
     return f"unknown variable; did you mean {right[near]!r}?"
 
 
-def read_overrides(overrides: Mapping[str, object], cwd: str, problems: list[str]) -> Layer:
-    """The values of the command line, as text or as TOML has them; None is not given."""
+def read_overrides(
+    overrides: Mapping[str, object], cwd: str, problems: list[str], who: str = "command line"
+) -> Layer:
+    """The values of the command line, as text or as TOML has them; None is not given.
+
+    ``who`` gives them, if it is not the command line.
+    """
     layer: Layer = {}
     for name, raw in overrides.items():
         key = _BY_NAME.get(name)
-        source = f"command line {key.option or name if key else printable(name)}"
+        options = who == "command line" and key is not None and key.option
+        source = f"{who} {options or printable(name)}"
         if key is None:
             problems.append(f"{source}: unknown key{did_you_mean(name, _BY_NAME)}")
         elif raw is not None:

@@ -39,6 +39,8 @@ def _toml(key: Key) -> str:
         return '""'
     if isinstance(key.default, bool):
         return str(key.default).lower()
+    if isinstance(key.default, int):
+        return str(key.default)
     if isinstance(key.default, str):
         return f'"{key.default}"'
     return "[]" if key.default == () else "{}"

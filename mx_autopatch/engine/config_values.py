@@ -70,6 +70,29 @@ class Reading:
             raise ValueError(f"expected true or false; got {seen(raw)}")
         return raw
 
+    def _text_count(self, text: str) -> object:
+        text = text.strip()
+        if not text:
+            return UNSET
+        if not (text.isascii() and text.isdecimal() and len(text) < 19):
+            raise ValueError(f"{quoted(text)} is not a whole number; write one like 100")
+        return int(text)
+
+    def _count(self, raw: object, least: int = 0) -> int | None:
+        if raw == "" and self.key.default is None:
+            return None
+        if type(raw) is not int or raw < least:
+            raise ValueError(f"expected a whole number, {least} or more; got {seen(raw)}")
+        if self.key.choices and str(raw) not in self.key.choices:
+            raise ValueError(f"{raw} is not one of {', '.join(self.key.choices)}")
+        return raw
+
+    def _text_positive(self, text: str) -> object:
+        return self._text_count(text)
+
+    def _positive(self, raw: object) -> int | None:
+        return self._count(raw, least=1)
+
     def _text_choice(self, text: str) -> object:
         return text.strip() or UNSET
 

@@ -49,6 +49,11 @@ from mx_autopatch.cli.plan import Given, Plan
             ["--report", "r/{pid}.json", "x"],
             Plan("x", (), False, Given(None, {"report.path": os.path.abspath("r/{pid}.json")})),
         ),
+        (["--brake", "5", "x"], Plan("x", (), False, Given(None, {"brake": "5"}))),
+        (
+            ["--profile", "traces", "x"],
+            Plan("x", (), False, Given(None, {"profile.path": os.path.abspath("traces")})),
+        ),
         (["--", "--odd.py", "--x"], Plan("--odd.py", ("--x",), False, Given())),
         (["-", "x"], Plan("-", ("x",), False, Given())),
     ],

@@ -12,6 +12,7 @@ import pytest
 from mx_autopatch.engine import config as config_module
 from mx_autopatch.engine.config import KEYS, Config, StubRule, load, template
 from mx_autopatch.engine.config_values import Reading
+from mx_autopatch.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +31,7 @@ def read(folder: Path, text: str | bytes | None = None, env=(), **arguments) -> 
 EVERYTHING = """\
 strict = true
 device = "npu"
+brake = 0
 [patches]
 enable = ["a.b", "mmcv.*"]
 disable = ["c.d"]
@@ -45,6 +47,16 @@ stub = ["open3d", {name = "nuscenes.utils", probes = "absent"}]
 mmcv.parallel.old = "mmengine.model"
 [mmcv]
 version = "2.1.0"
+[profile]
+path = "traces"
+level = 2
+wait = 0
+warmup = 3
+active = 4
+repeat = 0
+skip_first = 100
+with_memory = true
+export = "chrome"
 [plugins]
 files = ["here.py", "/abs/there.py"]
 modules = ["my.patches"]
@@ -76,6 +88,12 @@ def test_a_file_with_everything(tmp_path):
     assert config.plugin_modules == ("my.patches",)
     assert config.report_path == "r-{pid}-{rank}.json"
     assert config.report_level == "detail"
+    assert config.brake == 0
+    assert (config.profile_path, config.profile_level) == ("traces", 2)
+    steps = (config.profile_wait, config.profile_warmup, config.profile_active)
+    assert steps == (0, 3, 4)
+    assert (config.profile_repeat, config.profile_skip_first) == (0, 100)
+    assert (config.profile_with_memory, config.profile_export) == (True, "chrome")
     assert set(config.sources.values()) == {str(tmp_path / "autopatch.toml")}
     assert config.path == str(tmp_path / "autopatch.toml")
 
@@ -105,6 +123,16 @@ def test_the_environment_spells_every_key(tmp_path):
         "MX_AUTOPATCH_PLUGINS_MODULES": "x.y,z",
         "MX_AUTOPATCH_REPORT": "out.json",
         "MX_AUTOPATCH_REPORT_LEVEL": "silent",
+        "MX_AUTOPATCH_BRAKE": " 1000",
+        "MX_AUTOPATCH_PROFILE": "traces",
+        "MX_AUTOPATCH_PROFILE_LEVEL": "1",
+        "MX_AUTOPATCH_PROFILE_WAIT": "2",
+        "MX_AUTOPATCH_PROFILE_WARMUP": "3",
+        "MX_AUTOPATCH_PROFILE_ACTIVE": "4",
+        "MX_AUTOPATCH_PROFILE_REPEAT": "5",
+        "MX_AUTOPATCH_PROFILE_SKIP_FIRST": "6",
+        "MX_AUTOPATCH_PROFILE_WITH_MEMORY": "on",
+        "MX_AUTOPATCH_PROFILE_EXPORT": "chrome",
         "MX_AUTOPATCH": "1",
         "MX_AUTOPATCH_MAIN": "whatever",
         "MX_AUTOPATCHED": "not of ours",
@@ -124,6 +152,10 @@ def test_the_environment_spells_every_key(tmp_path):
     assert config.plugin_modules == ("x.y", "z")
     assert config.report_path == "out.json"
     assert config.report_level == "silent"
+    assert (config.brake, config.profile_path, config.profile_level) == (1000, "traces", 1)
+    steps = (config.profile_wait, config.profile_warmup, config.profile_active)
+    assert (*steps, config.profile_repeat, config.profile_skip_first) == (2, 3, 4, 5, 6)
+    assert (config.profile_with_memory, config.profile_export) == (True, "chrome")
     assert config.sources["patches.enable"] == "environment MX_AUTOPATCH_ENABLE"
     assert config.sources["patches.disable"] == "environment MX_AUTOPATCH_PATCHES_DISABLE"
     assert config.sources["patches.only"] == "environment MX_AUTOPATCH_ONLY"
@@ -359,3 +391,27 @@ def test_the_public_names():
     assert set(config_module.__all__) == {
         "KEYS", "Config", "StubRule", "check_names", "load", "template",
     }  # fmt: skip
+
+
+# --- changed while it is in force ---------------------------------------------------------
+
+
+def test_a_configuration_with_other_values(tmp_path):
+    config = read(tmp_path, "brake = 7\n[profile]\nlevel = 2\n")
+    other = config.changed({"brake": None, "profile.level": 1, "profile.path": "x"}, "who()")
+    assert (other.brake, other.profile_level, other.profile_path) == (None, 1, "x")
+    assert other.sources["brake"] == "default"
+    assert other.sources["profile.level"] == "who() profile.level"
+    assert (other.path, other.trusted) == (config.path, config.trusted)
+    assert (config.brake, config.profile_level, config.profile_path) == (7, 2, None)
+    with pytest.raises(ConfigError, match=r"who\(\) brake: expected a whole number, 0 or more"):
+        config.changed({"brake": -1}, "who()")
+
+
+def test_whether_keys_have_a_value(tmp_path):
+    config = read(tmp_path, "brake = 0")
+    assert config.configures("profile.path,brake") is True
+    assert config.configures("profile.path") == "profile.path would have to be set"
+    assert config.configures("profile.path,mmcv.version") == (
+        "profile.path or mmcv.version would have to be set"
+    )

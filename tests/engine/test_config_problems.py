@@ -30,7 +30,7 @@ BAD_FILES = [
     ("[patch]\n", "patch: unknown section; did you mean 'patches'?"),
     (
         "[zzz]\n",
-        "zzz: unknown section; the sections are mmcv, modules, patches, plugins, report",
+        "zzz: unknown section; the sections are mmcv, modules, patches, plugins, profile, report",
     ),
     (
         "[tool.mx_autopatch]\n",
@@ -64,6 +64,19 @@ BAD_FILES = [
     (
         "device = false",
         "device: expected one of auto, cpu, cuda, npu, soft, contract; got false (a boolean)",
+    ),
+    ("brake = -1", "brake: expected a whole number, 0 or more; got -1 (an integer)"),
+    ("brake = true", "brake: expected a whole number, 0 or more; got true (a boolean)"),
+    ("brake = '5'", "brake: expected a whole number, 0 or more; got '5' (a string)"),
+    (
+        "[profile]\nactive = 0",
+        "profile.active: expected a whole number, 1 or more; got 0 (an integer)",
+    ),
+    ("[profile]\nlevel = 3", "profile.level: 3 is not one of 0, 1, 2"),
+    ("[profile]\nwait = ''", "profile.wait: expected a whole number, 0 or more; got '' (a string)"),
+    (
+        "[profile]\npath = 'a{step}'",
+        "profile.path: 'a{step}': only {pid} and {rank} may stand in braces",
     ),
     (
         "[patches]\nenable = 'a.b'",
@@ -200,6 +213,10 @@ BAD_ENVIRONMENTS = [
     ({"STRICT": "maybe"}, "STRICT: 'maybe' is not one of 1, true, yes, on, 0, false, no, off"),
     ({"DEVICE": "cdua"}, "DEVICE: 'cdua' is not one of auto, cpu, cuda, npu, soft, contract;"
      " did you mean 'cuda'?"),
+    ({"BRAKE": "five"}, "BRAKE: 'five' is not a whole number; write one like 100"),
+    ({"BRAKE": "-5"}, "BRAKE: '-5' is not a whole number; write one like 100"),
+    ({"PROFILE_ACTIVE": "0"}, "PROFILE_ACTIVE: expected a whole number, 1 or more; got 0"
+     " (an integer)"),
     ({"MODULES_STUB": "a=gone"}, "MODULES_STUB: 'a': probes is 'gone', not one of present,"
      " absent"),
     ({"MODULES_REDIRECT": "a"}, "MODULES_REDIRECT: 'a' is not old=new"),

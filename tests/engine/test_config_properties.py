@@ -35,9 +35,12 @@ stubs = st.dictionaries(dotted, st.sampled_from([None, "present", "absent"]), ma
 )
 paths = st.text(string.ascii_letters + "-. ", min_size=1, max_size=8).filter(str.strip)
 
+counts = st.integers(0, 10**6)
+
 VALID = {
     "strict": st.booleans(),
     "device": st.sampled_from(BY_NAME["device"].choices),
+    "brake": counts,
     "patches.enable": names,
     "patches.disable": names,
     "patches.only": names,
@@ -46,6 +49,15 @@ VALID = {
     # From lower to upper case: no cycles.
     "modules.redirect": st.dictionaries(dotted, dotted.map(str.upper), max_size=3),
     "mmcv.version": st.sampled_from(["", "1.7.2", "2.1.0rc1", "2.0.0+cpu"]),
+    "profile.path": paths,
+    "profile.level": st.integers(0, 2),
+    "profile.wait": counts,
+    "profile.warmup": counts,
+    "profile.active": counts.map(lambda count: count + 1),
+    "profile.repeat": counts,
+    "profile.skip_first": counts,
+    "profile.with_memory": st.booleans(),
+    "profile.export": st.sampled_from(BY_NAME["profile.export"].choices),
     "plugins.files": st.lists(paths, max_size=3),
     "plugins.modules": st.lists(dotted, max_size=3),
     "report.path": st.lists(st.sampled_from(["{pid}", "{rank}", "a", "/"])).map("".join),
