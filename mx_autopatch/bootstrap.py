@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mx_autopatch.engine.catalog import Catalog
     from mx_autopatch.engine.config import Config
+    from mx_autopatch.engine.entries import PatchEntry
     from mx_autopatch.engine.finder import Finder
     from mx_autopatch.engine.report import Report
     from mx_autopatch.engine.session import Session
@@ -35,13 +36,18 @@ def start() -> None:
 
     Idempotent. Never raises; what goes wrong is one line on stderr.
     """
-    if os.environ.get("MX_AUTOPATCH", "").lower() in ("", "0", "false", "no", "off"):
+    if not is_wanted():
         return
     try:
         if _finder is None:
             _install(_prepare_from_environment, _tell_problems)
     except Exception as error:
         _say(f"not active: {type(error).__name__}: {error}")
+
+
+def is_wanted() -> bool:
+    """Whether the environment starts the engine in this process and in its children."""
+    return os.environ.get("MX_AUTOPATCH", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def activate(
@@ -273,8 +279,26 @@ def _session(config: Config, patches: Iterable[Patch]) -> Session:
         "device": lambda name: is_device(name, session.config.device),
         "configured": lambda names: session.config.configures(names),
     }
-    session = Session(config, entries, problems, capabilities)
+    switched = _from_parent(entries, problems)
+    session: Session = Session(config, entries, problems, capabilities, switched)
     return session
+
+
+def _from_parent(entries: list[PatchEntry], problems: list[str]) -> dict[str, bool]:
+    """Add what a patcher in the process that started this one has in force."""
+    text = os.environ.get("MX_AUTOPATCH_PATCHER")
+    if not text:
+        return {}
+    from importlib import import_module
+
+    try:
+        # By name: that room lies above this one.
+        carried, switched = import_module("mx_autopatch.patcher._carried").entries(text)
+    except Exception as error:
+        problems.append(f"MX_AUTOPATCH_PATCHER: {type(error).__name__}: {error}")
+        return {}
+    entries += carried
+    return dict(switched)
 
 
 def _script() -> str | None:

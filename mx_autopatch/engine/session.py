@@ -34,6 +34,7 @@ class Session:
         entries: All known patches.
         problems: What went wrong so far, in words.
         capabilities: Decide ``device:npu`` and the like (see engine.requires).
+        switched: Patches that are on or off whatever the configuration says.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Session:
         entries: Iterable[PatchEntry],
         problems: Iterable[str] = (),
         capabilities: dict[str, Any] | None = None,
+        switched: dict[str, bool] | None = None,
     ) -> None:
         self.config = config
         #: Absolute from the start, since the program may change its working directory.
@@ -61,7 +63,7 @@ class Session:
         self.observers: list[Callable[[str, str], None]] = []
         self._reverted: set[str] = set()
         #: Patches turned on or off at run time, over what the configuration says.
-        self._switched: dict[str, bool] = {}
+        self.switched: dict[str, bool] = dict(switched or {})
         self._outcomes: dict[tuple[str, str, int], Outcome] = {}
         self._lock = _thread.allocate_lock()
         self._workshop: Workshop | None = None
@@ -100,11 +102,11 @@ class Session:
 
     def _selects(self, entry: PatchEntry) -> bool:
         configured = self.config.selects(entry.name, entry.default)
-        return self._switched.get(entry.name, configured)
+        return self.switched.get(entry.name, configured)
 
     def why_off(self, name: str) -> str:
         """Why a known patch is not on."""
-        if name in self._switched:
+        if name in self.switched:
             return "switched off at run time"
         return self.config.reason(name, self.entries[name].default)
 
@@ -119,9 +121,9 @@ class Session:
         A name that is not known yet is remembered until it is.
         """
         if on is None:
-            self._switched.pop(name, None)
+            self.switched.pop(name, None)
         else:
-            self._switched[name] = on
+            self.switched[name] = on
         entry = self.entries.get(name)
         if entry is None or self._selects(entry) is self.is_on(name):
             return

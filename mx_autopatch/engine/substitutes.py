@@ -85,9 +85,6 @@ class Substitutes:
                     if is_probe():
                         raise ModuleNotFoundError(f"No module named {name!r} ({text})", name=name)
                 return virtual.stub_spec(name, text)
-        for above, reason in self._stubs.items():
-            if name.startswith(above + "."):
-                return virtual.stub_spec(name, reason)
         return None
 
     # -- edits -----------------------------------------------------------------
@@ -100,6 +97,7 @@ class Substitutes:
                 found.append(ask())
             return found[0]
 
+        stub: tuple[Patch, int, Stub] | None = None
         edits = self._workshop.edits(name, SUBSTITUTING)
         for patch, number, edit in chain(edits, self._workshop.provided_by_pattern(name)):
             if why := self._workshop.unmet(patch):
@@ -111,10 +109,7 @@ class Substitutes:
                 populate = virtual.redirected(edit.to)
                 return virtual.virtual_spec(name, f"redirected to {edit.to}", populate, tell)
             elif isinstance(edit, Stub):
-                self._stubs[name] = edit.reason
-                self._workshop.session.answer_below(name)
-                tell = self._telling(name, patch, number, edit, "a stub answers")
-                return virtual.stub_spec(name, edit.reason, tell)
+                stub = patch, number, edit  # what answers in earnest comes before it
             elif isinstance(edit, Parent) and real() is None:
                 from mx_autopatch.engine.probing import is_import_of
 
@@ -130,7 +125,20 @@ class Substitutes:
                 self._record(patch, number, edit, Status.UNMET, f"{name} is installed")
                 if isinstance(edit, Provide):
                     self._stand_by(real(), patch, number, edit)
-        return real()
+        if stub is not None:
+            patch, number, edit = stub
+            self._stubs[name] = edit.reason
+            self._workshop.session.answer_below(name)
+            tell = self._telling(name, patch, number, edit, "a stub answers")
+            return virtual.stub_spec(name, edit.reason, tell)
+        return real() or self._below_stub(name)
+
+    def _below_stub(self, name: str) -> ModuleSpec | None:
+        for above, reason in self._stubs.items():
+            if name.startswith(above + "."):
+                self._made.append(name)
+                return virtual.stub_spec(name, reason)
+        return None
 
     def _stand_by(self, spec: Any, patch: Patch, number: int, edit: Provide) -> None:
         """Provide the module after all if the real one turns out not to load."""

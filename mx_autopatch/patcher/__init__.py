@@ -88,7 +88,14 @@ from mx_autopatch.patcher.torch_patch import (
     index,
 )
 from mx_autopatch.patcher.torch_scatter_patch import TorchScatter, scatter
-from mx_autopatch.patcher.transformers_patch import FlashAttention, FlashAttentionVarlen
+from mx_autopatch.patcher.transformers_patch import (
+    FlashAttention,
+    FlashAttentionVarlen,
+    Qwen3RMSNorm,
+    Qwen3RoPE,
+    QWen3VLNPU,
+    TransformersNPU,
+)
 from mx_autopatch.patcher.version import (
     check_version,
     get_version,
@@ -133,6 +140,9 @@ __all__ = [
     "Patcher",
     "PatcherBuilder",
     "PseudoSampler",
+    "QWen3VLNPU",
+    "Qwen3RMSNorm",
+    "Qwen3RoPE",
     "RegistryPatch",
     "ResNetAddRelu",
     "ResNetFP16",
@@ -142,6 +152,7 @@ __all__ = [
     "Stream",
     "TensorIndex",
     "TorchScatter",
+    "TransformersNPU",
     "Voxelization",
     "batch_matmul",
     "check_version",

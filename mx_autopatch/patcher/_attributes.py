@@ -8,10 +8,11 @@ import inspect
 from typing import Any, Callable
 
 from mx_autopatch.engine.binding import find_site
+from mx_autopatch.errors import PatchError
 from mx_autopatch.model import Context, Edit, Register, Replace, Wrap
 from mx_autopatch.patcher import _targets
 from mx_autopatch.patcher._base import BasePatch, Check, shown
-from mx_autopatch.patcher._units import Unit, as_alias, called_with, conditional, frozen
+from mx_autopatch.patcher._units import Unit, as_alias, called_with, conditional, frozen, in_words
 
 
 class AtomicPatch(BasePatch):
@@ -94,6 +95,14 @@ class AtomicPatch(BasePatch):
             missing={target.module: target.missing} if target.missing else {},
             checks=(check,) if check is not None else (),
             aliases=frozenset(others),
+            reference=(
+                units_of_attribute,
+                {
+                    "runtime_check": self.runtime_check,
+                    "precheck": self.precheck,
+                    **self._arguments(),
+                },
+            ),
         )
 
     def _arguments(self) -> dict[str, Any]:
@@ -115,7 +124,7 @@ class AtomicPatch(BasePatch):
         if not self._made:
             made = self.replacement
             if self._replacement_wrapper is not None:
-                made = self._replacement_wrapper(made)
+                made = _carried_out("replacement_wrapper", self._replacement_wrapper, made)
             self._made.append(made)
             self._meet(context)
         return self._made[0]
@@ -128,7 +137,7 @@ class AtomicPatch(BasePatch):
         assert self._target_wrapper is not None
         if self.original is None:
             self.original = original
-        return self._target_wrapper(original)
+        return _carried_out("target_wrapper", self._target_wrapper, original)
 
     def get_info(self, show_diff: bool = False) -> str:
         original = self.original
@@ -201,13 +210,34 @@ class RegistryPatch(BasePatch):
             edits=(conditional(edit, check),),
             missing={target.module: target.missing} if target.missing else {},
             checks=(check,) if check is not None else (),
+            reference=(units_of_entry, {"precheck": self.precheck, **available}),
         )
 
     def _make(self, context: Context) -> Any:
-        return self.module_factory() if self.module_factory is not None else self.module_cls
+        if self.module_factory is None:
+            return self.module_cls
+        return _carried_out("module_factory", self.module_factory)
 
     def get_info(self, show_diff: bool = False) -> str:
         return f"{self.registry} <- {self.register_name} ({shown(self.module_cls) or 'a factory'})"
+
+
+def _carried_out(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the user's function; what it raises is a failure, not a missing target."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise PatchError(f"its {name} failed: {in_words(error)}") from error
+
+
+def units_of_attribute(**arguments: Any) -> list[Unit]:
+    """The units of an AtomicPatch, made in another process."""
+    return AtomicPatch(**arguments).units()
+
+
+def units_of_entry(**arguments: Any) -> list[Unit]:
+    """The units of a RegistryPatch, made in another process."""
+    return RegistryPatch(**arguments).units()
 
 
 def _difference(original: Any, new: Any) -> str:

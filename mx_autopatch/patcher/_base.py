@@ -110,10 +110,9 @@ class Patch(BasePatch):
         ledger().apply(units)
         results = []
         for patch in cls.patches(options):
-            own = {edit.target for unit in patch.units() for edit in unit.edits}
-            among = frozenset(own) if own else None
-            units_of = units if own else patch.units()
-            results.append(ledger().result(patch.name, patch.module, units_of, among))
+            own = frozenset(edit.target for unit in patch.units() for edit in unit.edits)
+            among = units if own else patch.units()
+            results.append(ledger().result(patch.name, patch.module, among, own))
         return results
 
     @classmethod
@@ -125,7 +124,7 @@ class Patch(BasePatch):
         own = [unit for unit in units if unit.edits]
         if not own:
             return units
-        reference = (f"{cls.__module__}:{cls.__qualname__}", options or {})
+        reference = (units_of_group, {"group": cls, "options": options})
         whole = Unit(
             label=cls.name,
             where=getattr(cls, "target_module", "") or own[0].where,
@@ -163,7 +162,10 @@ class Patch(BasePatch):
             warns=self.patch_failure_warning,
             home=getattr(self.func, "__module__", ""),
             missing={module: missing} if missing else {},
-            reference=_reference(self.func, self.options),
+            reference=(
+                units_of_function,
+                {"func": self.func, "options": self.options, "module": module},
+            ),
         )
         return [unit]
 
@@ -219,7 +221,11 @@ def shown(value: Any) -> str:
     return getattr(value, "__qualname__", None) or type(value).__name__
 
 
-def _reference(function: Any, options: Options) -> tuple[str, Options] | None:
-    """How another process finds the function, if it can."""
-    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "<")
-    return None if "<" in name or not module else (f"{module}:{name}", options)
+def units_of_group(group: type[Patch], options: Options | None) -> list[Unit]:
+    """The units of a group, made in another process."""
+    return group.group(options)
+
+
+def units_of_function(func: Callable[..., Any], options: Options, module: str) -> list[Unit]:
+    """The units of a patch function, made in another process."""
+    return Patch(func, options).units(module)

@@ -75,7 +75,7 @@ class Item:
             return "pending"
         targets = frozenset(edit.target for unit in self._units_of(patch) for edit in unit.edits)
         held = [holding.unit for holding in self.held]
-        return books.result(patch.name, "", held, targets or None).status.value
+        return books.result(patch.name, "", held, targets).status.value
 
 
 def is_group(item: Any) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mx_autopatch import bootstrap
 from mx_autopatch.engine.entries import PatchEntry
 from mx_autopatch.engine.session import Session
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import Outcome, Patch, Status
+from mx_autopatch.patcher._carried import export
 from mx_autopatch.patcher._units import NO_MODULE, Unit
 from mx_autopatch.patcher.patcher_logger import patcher_logger
 from mx_autopatch.patcher.reporting import OF_STATUS, ORDER, PatchResult, PatchStatus
@@ -82,6 +84,7 @@ class Ledger:
         self._count = 0
         #: Names that were given, and what to.
         self._names: dict[str, Hashable] = {}
+        self._left_out: set[str] = set()
         session.observers.append(self.settled)
 
     # -- on and off ------------------------------------------------------------
@@ -105,8 +108,30 @@ class Ledger:
             except BaseException:
                 self._take_away(holding)
                 raise
+            self._export()
         holding.users += 1
         return holding
+
+    def hold_at(self, unit: Unit, trigger: str, module: Any) -> None:
+        """Hold ``unit``, and apply it to a trigger of its that has executed just now."""
+        holding = self.hold(unit)
+        for name in holding.names if unit.edits else ():
+            met = {o.trigger for o in self.session.report().of(name) if o.kind}
+            if self.session.is_on(name) and trigger not in met:
+                self.session.workshop.apply(self.session.entries[name], trigger, module)
+
+    def _export(self) -> None:
+        """Have the processes that are started from now on do the same."""
+        if self._is_ours or not bootstrap.is_wanted():
+            return  # the children would not be active
+        units = [held.unit for held in self._held.values() if held.unit.edits]
+        for label in export(units, self.session.switched):
+            if label not in self._left_out:
+                self._left_out.add(label)
+                patcher_logger.info(
+                    f"patch {label} stays in this process: a spawned worker could not find it by "
+                    "name; define it in a module of its own, outside other functions"
+                )
 
     def let_go(self, holding: Holding) -> None:
         """Take a unit back when nobody holds it any more."""
@@ -126,6 +151,7 @@ class Ledger:
                 self.session.revert_patch(name)
         for name in holding.switched:
             self.session.switch(name, None)
+        self._export()
 
     def _add(self, holding: Holding) -> None:
         unit = holding.unit
@@ -152,8 +178,8 @@ class Ledger:
         if unit.missing:
             try:
                 wanted = all(check() for check in unit.checks)
-            except Exception as error:
-                self._tell_failed(unit, f"its precheck failed: {type(error).__name__}: {error}")
+            except PatchError as error:
+                self._tell_failed(unit, str(error))
                 return False
             if not wanted:
                 patcher_logger.skipped(f"patch {unit.label}", "its precheck is false")
@@ -185,6 +211,7 @@ class Ledger:
         on = [name for name in names if name in self.session.entries and self.session.is_on(name)]
         for name in on:
             self.session.switch(name, False)
+        self._export()
         return on
 
     def give_back(self, names: Iterable[str]) -> None:
@@ -192,6 +219,7 @@ class Ledger:
         if not self.session.closed:
             for name in names:
                 self.session.switch(name, None)
+            self._export()
 
     # -- what became of them ---------------------------------------------------
 
@@ -211,15 +239,17 @@ class Ledger:
         return self.result("", "", [unit]).status
 
     def result(
-        self, name: str, module: str, units: list[Unit], targets: frozenset[str] | None = None
+        self, name: str, module: str, units: list[Unit], targets: frozenset[str] = frozenset()
     ) -> PatchResult:
         """Hold ``units`` and sum up what became of them, or of these ``targets`` of theirs."""
         self.apply(units)
+        among = targets and targets | {target.partition(":")[0] for target in targets}
         found = [
             (OF_STATUS[outcome.status], outcome)
             for unit in units
             for outcome in self.outcomes(unit)
-            if targets is None or outcome.target in targets or outcome.trigger in targets
+            # What is pending is known by its trigger alone.
+            if not among or outcome.target in (targets if outcome.kind else among)
         ]
         for status in ORDER:
             reasons = [o.reason for s, o in found if s is status]
@@ -242,14 +272,14 @@ class Ledger:
             by_trigger.setdefault(outcome.trigger, []).append(outcome)
         for trigger, met in by_trigger.items():
             done = [outcome for outcome in met if outcome.status.in_force]
-            if done:
+            if done and not unit.quiet:
                 patcher_logger.applied(f"patch {unit.label} to module {trigger}{_what(done)}")
             for outcome in met:
                 if outcome.status.is_fault:
                     self._tell_failed(unit, _fault(outcome), trigger)
             off = [o for o in met if o.status in (Status.UNMET, Status.DISABLED)]
             news = [o.reason for o in off if o.target not in unit.aliases]
-            if news and len(off) == len(met):
+            if news and len(off) == len(met) and not unit.quiet:
                 patcher_logger.skipped(f"patch {unit.label} to module {trigger}", news[0])
 
     def _tell_failed(self, unit: Unit, reason: str, trigger: str = "") -> None:

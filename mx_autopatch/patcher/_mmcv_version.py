@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from mx_autopatch import bootstrap
 from mx_autopatch.patcher._ledger import ledger
 from mx_autopatch.patcher._predefined import CatalogPatch
 from mx_autopatch.patches.mmcv import version_gate
@@ -18,6 +21,8 @@ def patch_mmcv_version(expected_version: str) -> None:
     """
     version_gate.patch_mmcv_version(expected_version)
     ledger().apply(CatalogPatch("mmcv.version_gate").units())
+    if bootstrap.is_wanted():
+        os.environ["MX_AUTOPATCH_MMCV_VERSION"] = expected_version  # for the processes to come
 
 
 ensure_mmcv_version = patch_mmcv_version

@@ -17,15 +17,15 @@ from mx_autopatch.patcher.patcher_logger import patcher_logger
 class CatalogPatch(BasePatch):
     """A built-in patch, by its name in the catalog (``mmcv.msda``)."""
 
-    def __init__(self, name: str, label: str = "") -> None:
-        self._name, self._label = name, label
+    def __init__(self, name: str, label: str = "", quiet: bool = False) -> None:
+        self._name, self._label, self._quiet = name, label, quiet
 
     @property
     def name(self) -> str:
         return self._name
 
     def units(self) -> list[Unit]:
-        return [_unit(self._label or self._name, self.module, (self._name,))]
+        return [_unit(self._label or self._name, self.module, (self._name,), self._quiet)]
 
 
 class Predefined(Patch):
@@ -64,8 +64,9 @@ class Predefined(Patch):
         return [_unit(label, cls.target_module, names)] if names else []
 
 
-def _unit(label: str, where: str, names: tuple[str, ...]) -> Unit:
-    return Unit(label=label, where=where, identity=("catalog", names), catalog=names)
+def _unit(label: str, where: str, names: tuple[str, ...], quiet: bool = False) -> Unit:
+    identity = ("catalog", names)
+    return Unit(label=label, where=where, identity=identity, catalog=names, quiet=quiet)
 
 
 def function_of(patch: type[Predefined]) -> Callable[[Any, Any], None]:
@@ -112,9 +113,9 @@ SigmoidFocalLoss = _define(
     *("mmcv", "mmcv.sigmoid_focal_loss"),
 )
 Stream = _define("Stream", "stream", "stream", "mmcv", "mmcv.stream")
-DDP = _define("DDP", "ddp", "ddp", "mmcv", "mmcv.ddp", "mmengine.ddp")
+DDP = _define("DDP", "ddp", "ddp", "mmcv", "mmcv.ddp", "mmcv.ddp_forward")
 #: Of an early release; today a part of DDP.
-DDPForward = _define("DDPForward", "ddp_forward", "ddp_forward", "mmcv", "mmcv.ddp")
+DDPForward = _define("DDPForward", "ddp_forward", "ddp_forward", "mmcv", "mmcv.ddp_forward")
 OptimizerHooks = _define(
     "OptimizerHooks", "optimizer_hooks", "optimizer_hooks", "mmcv", "mmcv.optimizer_hooks"
 )
@@ -168,13 +169,27 @@ FlashAttentionVarlen = _define(
     *("FlashAttentionVarlen", "flash_attention_varlen", "flash_attention_varlen"),
     *("transformers", "flash_attn.provided"),
 )
+Qwen3RMSNorm = _define(
+    *("Qwen3RMSNorm", "qwen3_rmsnorm", "qwen3_rmsnorm"),
+    *("transformers", "projects.rms_norm", "torch.rms_norm"),
+)
+Qwen3RoPE = _define("Qwen3RoPE", "qwen3_rope", "qwen3_rope", "transformers", "transformers.rotary")
+TransformersNPU = _define(
+    *("TransformersNPU", "transformers_npu", "transformers_npu", "transformers"),
+    *("projects.rms_norm", "torch.rms_norm", "transformers.rotary", "flash_attn.provided"),
+)
+QWen3VLNPU = _define(
+    *("QWen3VLNPU", "qwen3vl_npu", "qwen3vl_npu", "transformers"),
+    *("projects.rms_norm", "torch.rms_norm", "transformers.rotary"),
+)
 
 ALL: list[type[Predefined]] = [
     *(MultiScaleDeformableAttention, DeformConv, ModulatedDeformConv, SparseConv3D),
     *(Voxelization, SigmoidFocalLoss, Stream, DDP, DDPForward, OptimizerHooks),
     *(OptimizerWrapper, PseudoSampler, ResNetAddRelu, ResNetMaxPool, ResNetFP16),
     *(NumpyCompat, NuScenesDataset, NuScenesMetric, TensorIndex, BatchMatmul, TorchScatter),
-    *(FlashAttention, FlashAttentionVarlen, CollectionsCompat, NpuFusedAdamwStep),
+    *(Qwen3RMSNorm, Qwen3RoPE, FlashAttention, FlashAttentionVarlen, TransformersNPU),
+    *(QWen3VLNPU, CollectionsCompat, NpuFusedAdamwStep),
 ]
 
 #: Those of ``default_patcher`` and ``default_patcher_builder``.

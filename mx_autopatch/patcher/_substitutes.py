@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
-from mx_autopatch.model import Call, Context, Edit, NotNeeded, Redirect, Stub
+from mx_autopatch.model import Call, Context, NotNeeded, Parent, Redirect, Stub
 from mx_autopatch.patcher import _targets
 from mx_autopatch.patcher._units import NO_MODULE, Unit, frozen
 
@@ -38,22 +38,23 @@ def stub(module: str) -> Unit:
         label=f"skip_import({module})",
         where=module,
         identity=("stub", module),
-        edits=(*_parents(module, reason), Stub(module, reason)),
-        reference=("mx_autopatch.patcher._substitutes:stub", {"module": module}),
+        edits=(*(Stub(name, reason) for name in _missing_parents(module)), Stub(module, reason)),
+        reference=(units_of, {"make": stub, "arguments": [module]}),
     )
 
 
 def replaced(module: str, base: str | None, exports: dict[str, Any]) -> Unit:
     """Let the module ``base`` answer for ``module``, with ``exports`` over what it has."""
     to = base if base and not exports else _made(module, base, exports)
-    reason = f"replace_import({module!r}) stands for a module in it"
-    plain = ("mx_autopatch.patcher._substitutes:replaced", {"module": module, "base": base})
     return Unit(
         label=f"replace_import({module})",
         where=module,
         identity=("replaced", module, base, frozen(exports)),
-        edits=(*_parents(module, reason), Redirect(module, to=to)),
-        reference=None if exports else (plain[0], {**plain[1], "exports": {}}),
+        edits=(
+            *(Parent(name, child=module) for name in _missing_parents(module)),
+            Redirect(module, to=to),
+        ),
+        reference=(units_of, {"make": replaced, "arguments": [module, base, exports]}),
     )
 
 
@@ -84,18 +85,20 @@ def injected(source: str, name: str, target: str) -> Unit:
         identity=("injected", source, name, target),
         edits=(Call(target, inject, below=True),),
         missing={target: missing} if missing else {},
-        reference=(
-            "mx_autopatch.patcher._substitutes:injected",
-            {"source": source, "name": name, "target": target},
-        ),
+        reference=(units_of, {"make": injected, "arguments": [source, name, target]}),
     )
 
 
-def _parents(module: str, reason: str) -> list[Edit]:
-    """Stubs of the packages above ``module`` that are not there."""
+def units_of(make: Callable[..., Unit], arguments: list[Any]) -> list[Unit]:
+    """One of these units, made in another process."""
+    return [make(*arguments)]
+
+
+def _missing_parents(module: str) -> list[str]:
+    """The packages above ``module`` that are not there."""
     parts = module.split(".")
     names = [".".join(parts[:count]) for count in range(1, len(parts))]
-    return [Stub(name, reason) for name in names if _targets.missing_module(name)]
+    return [name for name in names if _targets.missing_module(name)]
 
 
 def _made(module: str, base: str | None, exports: dict[str, Any]) -> str:

@@ -85,4 +85,11 @@ def internal_format(allow: bool) -> Unit:
         where="torch_npu",
         identity=("internal format", allow),
         edits=(Call("torch_npu", configure),),
+        quiet=True,
+        reference=(units_of_format, {"allow": allow}),
     )
+
+
+def units_of_format(allow: bool) -> list[Unit]:
+    """The unit of this setting, made in another process."""
+    return [internal_format(allow)]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
+import traceback
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from mx_autopatch.engine.binding import find_site
+from mx_autopatch.errors import PatchError
 from mx_autopatch.model import Call, Context, Edit, When
 from mx_autopatch.patcher._targets import Target
 
@@ -27,11 +31,12 @@ class Unit:
         catalog: Built-in patches, looked up when the unit is applied.
         priority: Smaller is earlier, among what one module fires.
         warns: Whether a failure is told.
+        quiet: Whether anything else is not.
         home: The module that the patch was written in.
         missing: Modules that cannot be found now -> why, of those that should be.
         checks: Tell before anything is imported that it is not for here.
         aliases: Targets of which it is no news that they need nothing.
-        reference: ``module:name`` and options by which another process can make it again.
+        reference: A function and its arguments by which another process can make it again.
     """
 
     label: str
@@ -41,11 +46,14 @@ class Unit:
     catalog: tuple[str, ...] = ()
     priority: int = 0
     warns: bool = True
+    quiet: bool = False
     home: str = ""
     missing: dict[str, str] = field(default_factory=dict, hash=False)
     checks: tuple[Callable[[], bool], ...] = ()
     aliases: frozenset[str] = frozenset()
-    reference: tuple[str, dict[str, Any]] | None = field(default=None, hash=False)
+    reference: tuple[Callable[..., Any], dict[str, Any]] | None = field(
+        default=None, hash=False, compare=False
+    )
 
 
 def frozen(value: Any) -> Hashable:
@@ -72,6 +80,8 @@ def calling(module: str, function: Callable[..., Any], options: dict[str, Any]) 
             raise LookupError(str(error)) from error
         except ImportError as error:
             raise LookupError(f"{NO_MODULE}: {error}") from error
+        except LookupError as error:
+            raise PatchError(in_words(error)) from error  # a mistake, not a missing target
 
     return Call(module, call, below=True)
 
@@ -81,9 +91,19 @@ def called_with(check: Callable[..., Any], available: dict[str, Any]) -> Callabl
 
     def call() -> bool:
         wanted = inspect.signature(check).parameters
-        return bool(check(**{name: available[name] for name in wanted if name in available}))
+        try:
+            return bool(check(**{name: available[name] for name in wanted if name in available}))
+        except Exception as error:
+            raise PatchError(f"its precheck failed: {in_words(error)}") from error
 
     return call
+
+
+def in_words(error: BaseException) -> str:
+    """An error of the user's code, with the line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({os.path.basename(f.filename)}:{f.lineno})" for f in last)
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def conditional(edit: Edit, check: Callable[[], bool] | None) -> Edit:
@@ -99,8 +119,6 @@ def as_alias(edit: Edit, target: Target, check: Callable[[], bool] | None) -> Ed
     def another_place(context: Context) -> Any:
         if check is not None and not check():
             return "its precheck is false"
-        import sys
-
         try:
             here, _ = find_site(edit.target, context.module)
         except LookupError as error:

@@ -185,10 +185,10 @@ class Patcher(Training):
             for unit in self._imports:
                 if unit not in held:
                     self._hold_own(unit)
-            self._hold_own(CatalogPatch("torch.transfer_to_npu").units()[0])
+            self._hold_own(CatalogPatch("torch.transfer_to_npu", quiet=True).units()[0])
             self._hold_own(internal_format(self._internal_format))
             for name in profiling.PATCHES if self._profile or self._brake is not None else ():
-                self._hold_own(CatalogPatch(name).units()[0])
+                self._hold_own(CatalogPatch(name, quiet=True).units()[0])
             self._configure_training()
         waiting = [item for item in self._items if not item.done]
         for item in sorted(waiting, key=lambda item: not item.is_early):

@@ -196,8 +196,14 @@ class PatcherLogger:
         self._write(_LEVELS[action], message)
 
     def _write(self, level: int, message: str) -> None:
-        if self.is_main_process:
+        # What a worker does again needs no telling again; what goes wrong there does.
+        if self.is_main_process and (level >= logging.WARNING or not _is_worker()):
             self._logger.log(level, message)
+
+
+def _is_worker() -> bool:
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
 
 
 patcher_logger = PatcherLogger()

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from mx_autopatch.patcher._predefined import FlashAttention, FlashAttentionVarlen
+from mx_autopatch.patcher._predefined import (
+    FlashAttention,
+    FlashAttentionVarlen,
+    Qwen3RMSNorm,
+    Qwen3RoPE,
+    QWen3VLNPU,
+    TransformersNPU,
+)
 
-__all__ = ["FlashAttention", "FlashAttentionVarlen"]
+__all__ = [
+    "FlashAttention",
+    "FlashAttentionVarlen",
+    "QWen3VLNPU",
+    "Qwen3RMSNorm",
+    "Qwen3RoPE",
+    "TransformersNPU",
+]
