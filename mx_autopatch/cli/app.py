@@ -23,12 +23,12 @@ __all__ = ["parse"]
 
 #: Each is a module of this package that offers ``command``.
 COMMANDS = (
-    *("init", "install", "list", "registry", "rehearse", "report"),
+    *("doctor", "init", "install", "list", "registry", "rehearse", "report"),
     *("scan", "show", "status", "trust", "uninstall", "verify"),
 )
 
 #: The subcommands that look at a configuration.
-_CONFIGURED = ("list", "rehearse", "scan", "show", "status", "verify")
+_CONFIGURED = ("doctor", "list", "rehearse", "scan", "show", "status", "verify")
 #: Those that give back a run.
 _RUNNING = ("rehearse",)
 

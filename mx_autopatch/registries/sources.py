@@ -191,7 +191,8 @@ class Sources:
         top, *rest = package.split(".")
         spec = _spec(top)
         locations = (spec.submodule_search_locations if spec is not None else None) or ()
-        return [Path(location, *rest) for location in locations]
+        folders = (Path(location, *rest) for location in locations)
+        return [folder for folder in folders if folder.is_dir()]
 
 
 #: A project keeps packages below folders that hold no code themselves (projects/plugin),
