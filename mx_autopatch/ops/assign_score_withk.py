@@ -32,7 +32,7 @@ def assign_score_withk(
         scores: (B, n, K, M) floating.
         point_features, center_features: (B, N, M, O) in the dtype of ``scores``.
         knn_idx: (B, n, K) int64, neighbours; the first of each row is the centre. A
-            neighbour outside [0, N) gives 0.
+            neighbour outside [0, N), or of a centre that is, gives 0.
 
     Returns:
         (B, O, n, K) in the dtype of ``scores``, summed over M; differentiable once, in all
@@ -95,7 +95,8 @@ class _Bags:
         number_of = torch.arange(matrices, device=knn_idx.device)
         row = both[..., None] * matrices + number_of
         self.row = row.masked_fill_(~known[..., None, None], -1).reshape(-1, 2 * matrices)
-        weight = scores.to(dtype)
+        # Zero in place of whatever the score is, which may be infinite.
+        weight = scores.to(dtype).masked_fill(~known[..., None], 0)
         self.weight = torch.cat((weight, -weight), -1).reshape(-1, 2 * matrices)
 
 

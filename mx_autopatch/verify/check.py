@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from mx_autopatch.verify.source import Source
@@ -20,6 +20,7 @@ class Check:
     Attributes:
         name: of the operator, ``mx_autopatch::<name>``.
         function: the public function.
+        reference: computes the same in another way, of float64 tensors on the CPU.
         inputs: its arguments, of a number of boxes, points or the like; tensors are
             float64 or integer and on the CPU.
         grads: arguments that it is differentiable in.
@@ -30,12 +31,13 @@ class Check:
         size: number in the cases.
         typical: number where the time is taken.
         fixed: floating arguments that keep float32 whatever the dtype.
-        reference: computes the same in another way; None takes ``function`` itself.
+        tied: options with which equal numbers leave one result only.
         loss: how many times the dtype's tolerance it may be off, and why is said beside it.
     """
 
     name: str
     function: Callable[..., Any]
+    reference: Callable[..., Any]
     inputs: Callable[[Source, int], Arguments]
     grads: tuple[str, ...] = ()
     special: tuple[str, ...] = ()
@@ -45,5 +47,5 @@ class Check:
     size: int = 6
     typical: int = 256
     fixed: tuple[str, ...] = ()
-    reference: Callable[..., Any] | None = None
+    tied: Mapping[str, Any] = field(default_factory=dict)
     loss: float = 1.0

@@ -2,10 +2,8 @@
 
 What is compared: each result, and each gradient for a random gradient of the results, of a
 call on the device in float32, float16 and bfloat16, with the same call in float64 on the
-CPU, whose arguments have exactly the same values. Where the case has a reference of its
-own, that is an independent formulation, in plain torch; else it is the operator's portable
-implementation itself. The latter shows what the device, a kernel of its vendor and rounding
-do, and no error of the mathematics, which both would have.
+CPU, whose arguments have exactly the same values, by an independent formulation
+(``mx_autopatch.verify.references``).
 
 Cases: "random"; "one" and "empty", of one and no box, point or row; "ties", of few different
 numbers; "non-contiguous", arguments with gaps in memory; "nan" and "huge", in those
@@ -50,7 +48,7 @@ class Verdict:
     """What came of one operator."""
 
     name: str
-    independent: bool
+    reference: str
     cases: int = 0
     kernel: str = ""
     errors: dict[str, float] = field(default_factory=dict)
@@ -68,7 +66,8 @@ class _Case:
 
 def verify(check: Check, device: torch.device, seed: int = 0) -> Verdict:
     """Run all cases of an operator in all dtypes; never raises for what the operator does."""
-    verdict = Verdict(check.name, check.reference is not None)
+    reference = f"{check.reference.__module__}:{check.reference.__qualname__}"
+    verdict = Verdict(check.name, reference)
     # From the name as well, so that an operator's numbers do not depend on the others asked for.
     seed ^= zlib.crc32(check.name.encode())
     for case in _cases(check):
@@ -88,7 +87,7 @@ def verify(check: Check, device: torch.device, seed: int = 0) -> Verdict:
 def _cases(check: Check) -> Iterator[_Case]:
     yield _Case("random", check.size)
     yield _Case("non-contiguous", check.size)
-    yield _Case("ties", check.size, coarse=True)
+    yield _Case("ties", check.size, coarse=True, options=check.tied)
     for number, name in ((1, "one"), (0, "empty")):
         if number >= check.smallest:
             yield _Case(name, number)
@@ -122,9 +121,8 @@ def _compare(
     verdict.cases += 1
     try:
         if factor not in references:
-            references[factor] = _Call(
-                check.reference or check.function, arguments, check.grads
-            ).both(seed)
+            wanted = _Call(check.reference, arguments, check.grads)
+            references[factor] = wanted.both(seed, connected=False)
         moved = _moved(arguments, dtype, device, check.fixed)
         if case.name == "non-contiguous":
             moved = {key: _with_gaps(value) for key, value in moved.items()}
@@ -168,17 +166,31 @@ class _Call:
     def forward(self) -> Any:
         return self._function(**self._arguments)
 
-    def both(self, seed: int) -> list[Any]:
-        """Results and gradients."""
+    def both(self, seed: int, connected: bool = True) -> list[Any]:
+        """Results and gradients.
+
+        Args:
+            connected: there is a gradient even where it is 0; in a loop that nothing was
+                added in there is none.
+        """
         output = self.forward()
         results = [output]
         outputs = output if isinstance(output, (tuple, list)) else (output,)
         floats = [each for each in outputs if isinstance(each, Tensor) and each.requires_grad]
+        leaves = list(self._leaves.values())
         if floats:
             cotangents = [_cotangent(each, seed) for each in floats]
-            results += torch.autograd.grad(floats, list(self._leaves.values()), cotangents)
-        elif self._leaves:
+            results += torch.autograd.grad(
+                floats,
+                leaves,
+                cotangents,
+                allow_unused=not connected,
+                materialize_grads=not connected,
+            )
+        elif leaves and connected:
             raise Mismatch("the result has no gradient")
+        else:
+            results += [torch.zeros_like(leaf) for leaf in leaves]
         return results
 
 

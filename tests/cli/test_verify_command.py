@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mx_autopatch import ops
 from mx_autopatch.ops.fused_bias_leakyrelu import fused_bias_leakyrelu_op
+from mx_autopatch.ops.tin_shift import tin_shift_op
 from mx_autopatch.verify.cases import CHECKS
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -54,7 +55,7 @@ def test_names_and_globs(cli: Cli) -> None:
     assert lines[0].split() == [
         *("operator", "cases", "float32", "float16", "bfloat16", "kernel", "ms")
     ]
-    assert [line.split()[0] for line in lines[1:3]] == ["nms*", "psa_mask"]
+    assert [line.split()[0] for line in lines[1:3]] == ["nms", "psa_mask"]
     assert lines[1].split()[-3] == "portable"
     assert "2 operators, 48 cases on cpu, seed 0: all within tolerance" in said.out
 
@@ -67,7 +68,7 @@ def test_for_programs(cli: Cli) -> None:
     assert operator.pop("milliseconds") > 0
     assert operator == {
         "name": "tin_shift",
-        "reference": "portable",
+        "reference": "mx_autopatch.verify.references.convolution:tin_shift",
         "cases": 21,
         "errors": {"float32": 0.0, "float16": 0.0, "bfloat16": 0.0},
         "kernel": "portable",
@@ -80,10 +81,29 @@ def test_a_wrong_kernel_is_found(cli: Cli) -> None:
     said = cli("verify", "fused_bias_leakyrelu", "--device", "cpu")
     assert said.code == 1
     row = said.out.splitlines()[1].split()
-    assert (row[0], row[3], row[-2:]) == ("fused_bias_leakyrelu*", "1.1e-02", ["6", "failed"])
+    assert (row[0], row[3], row[-2:]) == ("fused_bias_leakyrelu", "1.1e-02", ["6", "failed"])
     assert "fused_bias_leakyrelu, float16, random: error 1.0e-02" in said.out
     assert "float32, " not in said.out
     assert "seed 0: 1 of them failed" in said.out
+
+
+@pytest.fixture
+def wrong_operator() -> Iterator[None]:
+    """A kernel for the CPU that shifts the wrong way, whatever the dtype: a wrong formula."""
+    portable = tin_shift_op._init_fn
+    tin_shift_op.register_kernel("cpu", lambda input, shift: portable(input, -shift))
+    yield
+    tin_shift_op._backend_fns["cpu"] = portable
+
+
+@pytest.mark.usefixtures("wrong_operator")
+def test_a_wrong_operator_is_found(cli: Cli) -> None:
+    said = cli("verify", "tin_shift", "corner_pool", "--device", "cpu")
+    assert said.code == 1
+    lines = said.out.splitlines()
+    assert lines[1].split()[-1] == "failed"
+    assert lines[2].split()[-1] == "ok"
+    assert "tin_shift, float32, random: error " in said.out
 
 
 def test_what_raises_is_found(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +112,7 @@ def test_what_raises_is_found(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
             raise RuntimeError("nothing there\nat all")
         return ops.tin_shift(input, shift)
 
-    check = dataclasses.replace(CHECKS["tin_shift"], function=function, reference=ops.tin_shift)
+    check = dataclasses.replace(CHECKS["tin_shift"], function=function)
     monkeypatch.setitem(CHECKS, "tin_shift", check)
     said = cli("verify", "tin_shift", "--device", "cpu")
     assert said.code == 1

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mx_autopatch import ops
-from mx_autopatch.verify import runner
+from mx_autopatch.verify import references, runner
 from mx_autopatch.verify.cases import CHECKS
-
-
-class _Called(TorchDispatchMode):
-    """Collects the names of our operators that are called, backward ones included."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function.namespace == "mx_autopatch":
-            self.names.add(function.name().partition("::")[2])
-        return function(*args, **(kwargs or {}))
-
-
-def _registered() -> set[str]:
-    schemas = torch._C._jit_get_all_schemas()
-    names = (schema.name.partition("::") for schema in schemas)
-    return {name for namespace, _, name in names if namespace == "mx_autopatch"}
 
 
 def test_every_public_operator_has_a_case() -> None:
@@ -39,24 +17,21 @@ def test_every_public_operator_has_a_case() -> None:
     assert [name for name, check in CHECKS.items() if check.name != name] == []
 
 
-def _wrong(monkeypatch: pytest.MonkeyPatch, *dtypes: torch.dtype) -> list[object]:
-    """What fails in these dtypes."""
-    monkeypatch.setattr(runner, "DTYPES", dtypes)
+def test_all_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That every registered operator is among them is in test_opcheck.py."""
     monkeypatch.setattr(runner, "_time", lambda call, device: 0.0)
     verdicts = [runner.verify(check, torch.device("cpu")) for check in CHECKS.values()]
+    assert [(v.name, v.failures) for v in verdicts if v.failures] == []
     assert {v.kernel for v in verdicts} == {"portable"}
-    assert min(v.cases for v in verdicts) >= 4 * len(dtypes)
-    return [(v.name, v.failures) for v in verdicts if v.failures]
+    assert min(v.cases for v in verdicts) >= 4 * len(runner.DTYPES)
+    assert all(set(v.errors) == {"float32", "float16", "bfloat16"} for v in verdicts)
 
 
-def test_in_float32_all_are_right_and_all_that_are_registered_are_called(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with _Called() as called:
-        assert _wrong(monkeypatch, torch.float32) == []
-    trials = {name for name in _registered() if name.startswith("trial_")}
-    assert _registered() - trials - called.names == set()
-
-
-def test_in_half_precision_all_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _wrong(monkeypatch, torch.float16, torch.bfloat16) == []
+def test_references_are_not_the_operators() -> None:
+    """None is of the room ``ops``, nor are the modules that they are in."""
+    for check in CHECKS.values():
+        assert not check.reference.__module__.startswith("mx_autopatch.ops")
+    for module in references.__path__:
+        for path in Path(module).glob("*.py"):
+            assert "mx_autopatch.ops import" not in path.read_text(encoding="utf-8")
+            assert "from mx_autopatch import" not in path.read_text(encoding="utf-8")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mx_autopatch import ops
 from mx_autopatch.ops import sync_bn
 from mx_autopatch.ops.filtered_lrelu import filtered_lrelu_act
 from mx_autopatch.verify.check import Arguments, Check
+from mx_autopatch.verify.references import activations as plain
 from mx_autopatch.verify.source import Source
 
 __all__ = ["CHECKS"]
@@ -18,13 +18,6 @@ __all__ = ["CHECKS"]
 
 def _biased(source: Source, n: int) -> Arguments:
     return {"input": source.values(2, 4, n, 5), "bias": source.values(4)}
-
-
-def _leaky(
-    input: Tensor, bias: Tensor, negative_slope: float = 0.2, scale: float = 2**0.5
-) -> Tensor:
-    """By torch's own activation, the reference of ``fused_bias_leakyrelu``."""
-    return torch.nn.functional.leaky_relu(input + bias[:, None, None], negative_slope) * scale
 
 
 def _resampled(source: Source, n: int) -> Arguments:
@@ -42,31 +35,12 @@ def _act(input: Tensor, clamp: float = 256.0) -> Any:
     return filtered_lrelu_act(input, None, (0, 0), 1.5, 0.25, clamp, True)
 
 
+def _plain_act(input: Tensor, clamp: float = 256.0) -> Any:
+    return plain.filtered_lrelu_act(input, 1.5, 0.25, clamp)
+
+
 def _logits(source: Source, n: int) -> Arguments:
     return {"input": source.values(n, 5), "target": source.whole(6, n), "weight": source.unit(5)}
-
-
-def _softmax_focal(
-    input: Tensor, target: Tensor, weight: Tensor, gamma: float = 2.0, alpha: float = 0.25
-) -> Tensor:
-    """By log_softmax, the reference of ``softmax_focal_loss``."""
-    loss, hit = input.new_zeros(len(input)), target < input.shape[1]
-    index = target[hit]
-    log = input[hit].log_softmax(1).gather(1, index[:, None])[:, 0]
-    loss[hit] = -alpha * (1 - log.exp()) ** gamma * log * weight[index]
-    return loss
-
-
-def _sigmoid_focal(
-    input: Tensor, target: Tensor, weight: Tensor, gamma: float = 2.0, alpha: float = 0.25
-) -> Tensor:
-    """By logsigmoid, the reference of ``sigmoid_focal_loss``."""
-    classes = input.shape[1]
-    hit = torch.nn.functional.one_hot(target, classes + 1)[:, :classes] == 1
-    positive = -alpha * torch.sigmoid(-input) ** gamma * torch.nn.functional.logsigmoid(input)
-    other = (alpha - 1) * torch.sigmoid(input) ** gamma * torch.nn.functional.logsigmoid(-input)
-    factor = torch.cat((weight, weight.new_ones(1)))[target]
-    return torch.where(hit, positive, other) * factor[:, None]
 
 
 def _batch(source: Source, n: int) -> Arguments:
@@ -96,30 +70,39 @@ _STATISTICS = ("mean", "var", "weight", "bias", "norm", "grad_weight", "grad_bia
 _ACTS = ("relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
 
 CHECKS = (
-    Check("bias_act", ops.bias_act, _biased, ("input", "bias"), _INPUT,
+    Check("bias_act", ops.bias_act, plain.bias_act, _biased, ("input", "bias"), _INPUT,
           variants=(*({"act": act} for act in _ACTS), {"clamp": 0.5}),
           loss=4),  # derivatives are of the rounded output
-    Check("fused_bias_leakyrelu", ops.fused_bias_leakyrelu, _biased, ("input", "bias"), _INPUT,
-          reference=_leaky),
-    Check("upfirdn2d", ops.upfirdn2d, _resampled, _INPUT, _INPUT,
+    Check("fused_bias_leakyrelu", ops.fused_bias_leakyrelu, plain.fused_bias_leakyrelu,
+          _biased, ("input", "bias"), _INPUT),
+    Check("upfirdn2d", ops.upfirdn2d, plain.upfirdn2d, _resampled, _INPUT, _INPUT,
           variants=({"flip": True}, {"up": 1, "down": 2}), typical=64),
     # Nothing huge: where that cancels out, the sign is a matter of rounding.
-    Check("filtered_lrelu", ops.filtered_lrelu, _filtered, ("input", "bias"), _INPUT, huge=(),
+    Check("filtered_lrelu", ops.filtered_lrelu, plain.filtered_lrelu,
+          _filtered, ("input", "bias"), _INPUT, huge=(),
           variants=({"clamp": 0.5}, {"flip_filter": True}), typical=64,
           loss=4),  # the bias's gradient sums rounded ones
-    Check("filtered_lrelu_act", _act, lambda source, n: {"input": source.values(1, 2, n, 16)},
+    Check("filtered_lrelu_act", _act, _plain_act,
+          lambda source, n: {"input": source.values(1, 2, n, 16)},
           huge=_INPUT, variants=({"clamp": 0.5},), typical=64),
-    Check("sigmoid_focal_loss", ops.sigmoid_focal_loss, _logits, _INPUT, ("input",), huge=(),
-          variants=({"gamma": 1.5, "alpha": 0.5},), reference=_sigmoid_focal),
-    Check("softmax_focal_loss", ops.softmax_focal_loss, _logits, _INPUT, ("input",), huge=(),
-          variants=({"gamma": 1.5, "alpha": 0.5},), reference=_softmax_focal),
-    Check("sync_bn_mean", sync_bn.sync_bn_mean, _batch, special=_INPUT, smallest=1),
-    Check("sync_bn_var", sync_bn.sync_bn_var, _moment, special=_INPUT, smallest=1,
+    Check("sigmoid_focal_loss", ops.sigmoid_focal_loss, plain.sigmoid_focal_loss,
+          _logits, _INPUT, ("input",), huge=(),
+          variants=({"gamma": 1.5, "alpha": 0.5},)),
+    Check("softmax_focal_loss", ops.softmax_focal_loss, plain.softmax_focal_loss,
+          _logits, _INPUT, ("input",), huge=(),
+          variants=({"gamma": 1.5, "alpha": 0.5},)),
+    Check("sync_bn_mean", sync_bn.sync_bn_mean, plain.sync_bn_mean,
+          _batch, special=_INPUT, smallest=1),
+    Check("sync_bn_var", sync_bn.sync_bn_var, plain.sync_bn_var,
+          _moment, special=_INPUT, smallest=1,
           fixed=_STATISTICS),
-    Check("sync_bn_output", sync_bn.sync_bn_output, _normalised, special=_INPUT,
+    Check("sync_bn_output", sync_bn.sync_bn_output, plain.sync_bn_output,
+          _normalised, special=_INPUT,
           fixed=_STATISTICS),
-    Check("sync_bn_backward_param", sync_bn.sync_bn_backward_param, _of_parameters,
+    Check("sync_bn_backward_param", sync_bn.sync_bn_backward_param, plain.sync_bn_backward_param,
+          _of_parameters,
           special=("grad_output",), fixed=_STATISTICS),
-    Check("sync_bn_backward_data", sync_bn.sync_bn_backward_data, _of_data,
+    Check("sync_bn_backward_data", sync_bn.sync_bn_backward_data, plain.sync_bn_backward_data,
+          _of_data,
           special=("grad_output",), smallest=1, fixed=_STATISTICS),
 )  # fmt: skip

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from mx_autopatch import ops
 from mx_autopatch.verify.check import Arguments, Check
+from mx_autopatch.verify.references import attention, convolution, text
 from mx_autopatch.verify.source import Source
 
 __all__ = ["CHECKS"]
 
 
 def _deform(source: Source, n: int) -> Arguments:
-    return {"input": source.values(2, 4, n, 6), "offset": source.between(2, 36, n, 6),
+    return {"input": source.values(2, 4, n, 4), "offset": source.between(2, 36, n, 4),
             "weight": source.values(6, 2, 3, 3), "padding": 1, "groups": 2,
             "deform_groups": 2}  # fmt: skip
 
 
 def _modulated(source: Source, n: int) -> Arguments:
-    return {**_deform(source, n), "mask": source.unit(2, 18, n, 6), "bias": source.values(6)}
+    return {**_deform(source, n), "mask": source.unit(2, 18, n, 4), "bias": source.values(6)}
 
 
 def _attention(source: Source, n: int) -> Arguments:
@@ -50,7 +50,7 @@ def _bev_v2(source: Source, n: int) -> Arguments:
 
 
 def _carafe(source: Source, n: int) -> Arguments:
-    return {"features": source.values(2, 4, n, 5), "masks": source.unit(2, 18, 2 * n, 10),
+    return {"features": source.values(2, 4, n, 3), "masks": source.unit(2, 18, 2 * n, 6),
             "kernel_size": 3, "group_size": 2, "scale_factor": 2}  # fmt: skip
 
 
@@ -72,22 +72,6 @@ def _masks(source: Source, n: int) -> Arguments:
 
 def _corner(source: Source, n: int) -> Arguments:
     return {"input": source.values(2, 3, n, 6), "direction": "top"}
-
-
-def _cumulated(input: Tensor, direction: str) -> Tensor:
-    """Slice by slice, the reference of ``corner_pool``."""
-    dim = 2 if direction in ("top", "bottom") else 3
-    if not input.numel():
-        return input
-    slices = list(input.unbind(dim))
-    if direction in ("top", "left"):
-        slices.reverse()
-    for i in range(1, len(slices)):
-        # Of equals the one nearest to the border gets the gradient.
-        slices[i] = torch.where(slices[i] > slices[i - 1], slices[i], slices[i - 1])
-    if direction in ("top", "left"):
-        slices.reverse()
-    return torch.stack(slices, dim)
 
 
 def _rotations(source: Source, n: int) -> Arguments:
@@ -131,36 +115,48 @@ _WEIGHTED = ("value", "sampling_locations", "attention_weights")
 _AGGREGATED = ("feature_maps", "sampling_location", "weights")
 
 CHECKS = (
-    Check("deform_conv2d", ops.deform_conv2d, _deform, ("input", "offset", "weight"),
-          ("offset",), huge=("input",), smallest=1, typical=64),
-    Check("modulated_deform_conv2d", ops.modulated_deform_conv2d, _modulated,
+    Check("deform_conv2d", ops.deform_conv2d, convolution.deform_conv2d,
+          _deform, ("input", "offset", "weight"),
+          ("offset",), huge=("input",), smallest=1, size=4, typical=64),
+    Check("modulated_deform_conv2d", ops.modulated_deform_conv2d,
+          convolution.modulated_deform_conv2d, _modulated,
           ("input", "offset", "mask", "weight", "bias"), ("offset",), huge=("input",),
-          smallest=1, typical=64),
-    Check("ms_deform_attn", ops.ms_deform_attn, _attention, _WEIGHTED,
+          smallest=1, size=4, typical=64),
+    Check("ms_deform_attn", ops.ms_deform_attn, attention.ms_deform_attn, _attention, _WEIGHTED,
           ("sampling_locations",), huge=("value",)),
-    Check("deformable_aggregation", ops.deformable_aggregation, _aggregation, _AGGREGATED,
+    Check("deformable_aggregation", ops.deformable_aggregation, attention.deformable_aggregation,
+          _aggregation, _AGGREGATED,
           ("sampling_location",), huge=("feature_maps",)),
-    Check("bev_pool", ops.bev_pool, _bev, ("feats",), ("feats",), size=30, typical=20_000),
-    Check("bev_pool_v2", ops.bev_pool_v2, _bev_v2, ("depth", "feat"), ("feat",), size=30,
+    Check("bev_pool", ops.bev_pool, attention.bev_pool,
+          _bev, ("feats",), ("feats",), size=30, typical=20_000),
+    Check("bev_pool_v2", ops.bev_pool_v2, attention.bev_pool_v2,
+          _bev_v2, ("depth", "feat"), ("feat",), size=30,
           typical=20_000),
-    Check("carafe", ops.carafe, _carafe, ("features", "masks"), ("features",), typical=64),
-    Check("correlation", ops.correlation, _two_images, ("input1", "input2"), ("input1",),
+    Check("carafe", ops.carafe, convolution.carafe,
+          _carafe, ("features", "masks"), ("features",), typical=64),
+    Check("correlation", ops.correlation, convolution.correlation,
+          _two_images, ("input1", "input2"), ("input1",),
           variants=({"kernel_size": 3, "stride": 2}, {"dilation_patch": 2}), smallest=1,
           typical=64),
-    Check("criss_cross_affinity", ops.criss_cross_affinity, _affinity, ("query", "key"),
+    Check("criss_cross_affinity", ops.criss_cross_affinity, attention.criss_cross_affinity,
+          _affinity, ("query", "key"),
           ("query",), smallest=1, typical=64),
-    Check("criss_cross_map", ops.criss_cross_map, _map, ("weight", "value"), ("value",),
+    Check("criss_cross_map", ops.criss_cross_map, attention.criss_cross_map,
+          _map, ("weight", "value"), ("value",),
           smallest=1, typical=64),
-    Check("psa_mask", ops.psa_mask, _masks, ("input",), ("input",),
+    Check("psa_mask", ops.psa_mask, convolution.psa_mask, _masks, ("input",), ("input",),
           variants=({"psa_type": "distribute"},), typical=64),
-    Check("corner_pool", ops.corner_pool, _corner, ("input",), huge=("input",),
-          variants=tuple({"direction": d} for d in ("bottom", "left", "right")),
-          reference=_cumulated),
-    Check("active_rotated_filter", ops.active_rotated_filter, _rotations, ("input",),
+    Check("corner_pool", ops.corner_pool, convolution.corner_pool,
+          _corner, ("input",), huge=("input",),
+          variants=tuple({"direction": d} for d in ("bottom", "left", "right"))),
+    Check("active_rotated_filter", ops.active_rotated_filter, convolution.active_rotated_filter,
+          _rotations, ("input",),
           ("input",), typical=64),
-    Check("tin_shift", ops.tin_shift, _shifted, ("input",), ("input",)),
-    Check("masked_im2col", ops.masked_im2col, _windows, ("image",), ("image",)),
-    Check("masked_col2im", ops.masked_col2im, _columns, ("columns",), ("columns",)),
-    Check("pixel_group", ops.pixel_group, _kernels, typical=64),
-    Check("contour_expand", ops.contour_expand, _contours, typical=64),
+    Check("tin_shift", ops.tin_shift, convolution.tin_shift, _shifted, ("input",), ("input",)),
+    Check("masked_im2col", ops.masked_im2col, convolution.masked_im2col,
+          _windows, ("image",), ("image",)),
+    Check("masked_col2im", ops.masked_col2im, convolution.masked_col2im,
+          _columns, ("columns",), ("columns",)),
+    Check("pixel_group", ops.pixel_group, text.pixel_group, _kernels, typical=64),
+    Check("contour_expand", ops.contour_expand, text.contour_expand, _contours, typical=64),
 )  # fmt: skip

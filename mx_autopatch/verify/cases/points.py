@@ -7,6 +7,9 @@ from torch import Tensor
 
 from mx_autopatch import ops
 from mx_autopatch.verify.check import Arguments, Check
+from mx_autopatch.verify.references import attention
+from mx_autopatch.verify.references import points as plain
+from mx_autopatch.verify.references import points_in as inside
 from mx_autopatch.verify.source import Source
 
 __all__ = ["CHECKS"]
@@ -66,12 +69,6 @@ def _interpolate(source: Source, n: int) -> Arguments:
             "weight": source.unit(2, n, 3)}  # fmt: skip
 
 
-def _interpolated(features: Tensor, indices: Tensor, weight: Tensor) -> Tensor:
-    """Column by column, the reference of ``three_interpolate``."""
-    images = zip(features, indices.long(), weight)
-    return torch.stack([(each[:, index] * share).sum(-1) for each, index, share in images])
-
-
 def _scores(source: Source, n: int) -> Arguments:
     return {"scores": source.values(2, n, 3, 4), "point_features": source.values(2, 7, 4, 5),
             "center_features": source.values(2, 7, 4, 5),
@@ -110,34 +107,50 @@ def _roipoint(source: Source, n: int) -> Arguments:
 _FEATURES = ("features",)
 
 CHECKS = (
-    Check("ball_query", ops.ball_query, _ball, special=("center_xyz",), typical=1024),
-    Check("stack_ball_query", ops.stack_ball_query, _stack_ball, special=("center_xyz",),
+    Check("ball_query", ops.ball_query, plain.ball_query,
+          _ball, special=("center_xyz",), typical=1024),
+    Check("stack_ball_query", ops.stack_ball_query, plain.stack_ball_query,
+          _stack_ball, special=("center_xyz",),
           typical=1024),
-    Check("knn", ops.knn, _knn, huge=("xyz", "center_xyz"), size=12, typical=2048),
-    Check("three_nn", ops.three_nn, _two_sets, huge=("target", "source"), typical=1024),
-    Check("furthest_point_sampling", ops.furthest_point_sampling, _furthest,
+    Check("knn", ops.knn, plain.knn,
+          _knn, tied={"k": 24}, huge=("xyz", "center_xyz"), size=12, typical=2048),
+    Check("three_nn", ops.three_nn, plain.three_nn,
+          _two_sets, huge=("target", "source"), typical=1024),
+    Check("furthest_point_sampling", ops.furthest_point_sampling, plain.furthest_point_sampling,
+          _furthest,
           huge=("points_xyz",), smallest=1, size=12, typical=512),
     Check("furthest_point_sampling_with_dist", ops.furthest_point_sampling_with_dist,
-          _furthest_dist, huge=("points_dist",), smallest=1, size=12, typical=512),
-    Check("gather_points", ops.gather_points, _gather, _FEATURES, _FEATURES, typical=4096),
-    Check("group_points", ops.group_points, _group, _FEATURES, _FEATURES, typical=4096),
-    Check("stack_group_points", ops.stack_group_points, _stack_group, _FEATURES, _FEATURES,
+          plain.furthest_point_sampling_with_dist, _furthest_dist,
+          huge=("points_dist",), smallest=1, size=12, typical=512),
+    Check("gather_points", ops.gather_points, plain.gather_points,
+          _gather, _FEATURES, _FEATURES, typical=4096),
+    Check("group_points", ops.group_points, plain.group_points,
+          _group, _FEATURES, _FEATURES, typical=4096),
+    Check("stack_group_points", ops.stack_group_points, plain.stack_group_points,
+          _stack_group, _FEATURES, _FEATURES,
           typical=4096),
-    Check("three_interpolate", ops.three_interpolate, _interpolate, _FEATURES, _FEATURES,
-          typical=4096, reference=_interpolated),
-    Check("assign_score_withk", ops.assign_score_withk, _scores,
+    Check("three_interpolate", ops.three_interpolate, plain.three_interpolate,
+          _interpolate, _FEATURES, _FEATURES,
+          typical=4096),
+    Check("assign_score_withk", ops.assign_score_withk, attention.assign_score_withk, _scores,
           ("scores", "point_features", "center_features"), ("scores",)),
-    Check("points_in_boxes", ops.points_in_boxes, _in_boxes, special=("points",), size=30,
+    Check("points_in_boxes", ops.points_in_boxes, inside.points_in_boxes,
+          _in_boxes, special=("points",), size=30,
           typical=4096),
-    Check("points_in_boxes_part", ops.points_in_boxes_part, _in_boxes, special=("points",),
+    Check("points_in_boxes_part", ops.points_in_boxes_part, inside.points_in_boxes_part,
+          _in_boxes, special=("points",),
           size=30, typical=4096),
-    Check("points_in_polygons", ops.points_in_polygons, _in_polygons, special=("points",),
+    Check("points_in_polygons", ops.points_in_polygons, inside.points_in_polygons,
+          _in_polygons, special=("points",),
           size=30, typical=4096),
-    Check("chamfer_distance", ops.chamfer_distance, _chamfer, ("xyz1", "xyz2"),
+    Check("chamfer_distance", ops.chamfer_distance, plain.chamfer_distance,
+          _chamfer, ("xyz1", "xyz2"),
           huge=("xyz1", "xyz2"), smallest=1),
-    Check("sort_vertices", ops.sort_vertices, _vertices, typical=1024),
-    Check("roiaware_pool3d", ops.roiaware_pool3d, _roiaware, ("pts_feature",),
+    Check("sort_vertices", ops.sort_vertices, plain.sort_vertices, _vertices, typical=1024),
+    Check("roiaware_pool3d", ops.roiaware_pool3d, inside.roiaware_pool3d,
+          _roiaware, ("pts_feature",),
           huge=("pts_feature",), variants=({"mode": "avg"},), size=30, typical=4096),
-    Check("roipoint_pool3d", ops.roipoint_pool3d, _roipoint, special=("point_features",),
+    Check("roipoint_pool3d", ops.roipoint_pool3d, inside.roipoint_pool3d,
+          _roipoint, special=("point_features",),
           size=30, typical=4096),
 )  # fmt: skip

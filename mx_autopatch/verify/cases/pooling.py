@@ -6,6 +6,8 @@ import torch
 
 from mx_autopatch import ops
 from mx_autopatch.verify.check import Arguments, Check
+from mx_autopatch.verify.references import pooling as plain
+from mx_autopatch.verify.references import turned_pooling as turned
 from mx_autopatch.verify.source import Source
 
 __all__ = ["CHECKS"]
@@ -54,18 +56,23 @@ _SAMPLES = ({"sampling_ratio": 2}, {"aligned": False})
 _IMAGE = ("input",)
 
 CHECKS = (
-    Check("roi_align", ops.roi_align, _rois, _IMAGE, _IMAGE,
+    Check("roi_align", ops.roi_align, plain.roi_align, _rois, _IMAGE, _IMAGE,
           variants=(*_SAMPLES, {"pool_mode": "max", "sampling_ratio": 2})),
-    Check("roi_pool", ops.roi_pool, _rois, _IMAGE, huge=_IMAGE),
-    Check("prroi_pool", ops.prroi_pool, _rois, ("input", "rois"), huge=_IMAGE),
-    Check("deform_roi_pool", ops.deform_roi_pool, _deformed, ("input", "offset"), _IMAGE,
+    Check("roi_pool", ops.roi_pool, plain.roi_pool, _rois, _IMAGE, huge=_IMAGE),
+    Check("prroi_pool", ops.prroi_pool, plain.prroi_pool, _rois, ("input", "rois"), huge=_IMAGE),
+    Check("deform_roi_pool", ops.deform_roi_pool, plain.deform_roi_pool,
+          _deformed, ("input", "offset"), _IMAGE,
           variants=({"offset": None},)),
-    Check("roi_align_rotated", ops.roi_align_rotated, _rotated, _IMAGE, _IMAGE,
+    Check("roi_align_rotated", ops.roi_align_rotated, turned.roi_align_rotated,
+          _rotated, _IMAGE, _IMAGE,
           variants=(*_SAMPLES, {"clockwise": True})),
-    Check("riroi_align_rotated", ops.riroi_align_rotated, _orientations, _IMAGE, _IMAGE,
+    Check("riroi_align_rotated", ops.riroi_align_rotated, turned.riroi_align_rotated,
+          _orientations, _IMAGE, _IMAGE,
           variants=({"num_samples": 2}, {"clockwise": True})),
-    Check("bezier_align", ops.bezier_align, _bezier, _IMAGE, _IMAGE, variants=_SAMPLES),
-    Check("border_align", ops.border_align, _border, _IMAGE, huge=_IMAGE),
-    Check("rotated_feature_align", ops.rotated_feature_align, _aligned_features, ("features",),
+    Check("bezier_align", ops.bezier_align, turned.bezier_align,
+          _bezier, _IMAGE, _IMAGE, variants=_SAMPLES),
+    Check("border_align", ops.border_align, turned.border_align, _border, _IMAGE, huge=_IMAGE),
+    Check("rotated_feature_align", ops.rotated_feature_align, turned.rotated_feature_align,
+          _aligned_features, ("features",),
           ("features",), variants=({"points": 5},), smallest=1, typical=64),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mx_autopatch import ops
 from mx_autopatch.verify.check import Arguments, Check
+from mx_autopatch.verify.references import voxels as plain
 from mx_autopatch.verify.source import Source
 
 __all__ = ["CHECKS"]
@@ -19,17 +20,6 @@ _SHAPE = (4, 4, 4)
 def _points(source: Source, n: int) -> Arguments:
     return {"points": source.values(n, 4), "voxel_size": (0.5, 0.5, 1.0),
             "coors_range": (-2.0, -2.0, -2.0, 2.0, 2.0, 2.0)}  # fmt: skip
-
-
-def _voxels_of(
-    points: Tensor, voxel_size: tuple[float, ...], coors_range: tuple[float, ...]
-) -> Tensor:
-    """By division, the reference of ``dynamic_voxelize``."""
-    low, high = points.new_tensor(coors_range[:3]), points.new_tensor(coors_range[3:])
-    place = points[:, :3]
-    inside = ((place >= low) & (place < high)).all(1, keepdim=True)
-    number = ((place - low) / points.new_tensor(voxel_size)).floor()
-    return torch.where(inside, number, -1.0).flip(1).int()
 
 
 def _hard(source: Source, n: int) -> Arguments:
@@ -64,15 +54,21 @@ def _sparse(source: Source, n: int, convolution: bool = True) -> Arguments:
 
 
 CHECKS = (
-    Check("dynamic_voxelize", ops.dynamic_voxelize, _points, special=("points",), size=30,
-          typical=20_000, reference=_voxels_of),
-    Check("hard_voxelize", ops.hard_voxelize, _hard, huge=("points",), size=30, typical=20_000),
-    Check("dynamic_scatter", ops.dynamic_scatter, _scatter, ("feats",), huge=("feats",),
+    Check("dynamic_voxelize", ops.dynamic_voxelize, plain.dynamic_voxelize,
+          _points, special=("points",), size=30,
+          typical=20_000),
+    Check("hard_voxelize", ops.hard_voxelize, plain.hard_voxelize,
+          _hard, huge=("points",), size=30, typical=20_000),
+    Check("dynamic_scatter", ops.dynamic_scatter, plain.dynamic_scatter,
+          _scatter, ("feats",), huge=("feats",),
           variants=({"reduce_type": "mean"}, {"reduce_type": "sum"}), size=30, typical=20_000),
-    Check("get_indice_pairs", ops.get_indice_pairs, _indices, size=20, typical=128,
+    Check("get_indice_pairs", ops.get_indice_pairs, plain.get_indice_pairs,
+          _indices, size=20, typical=128,
           variants=({"subm": True}, {"transpose": True})),
-    Check("indice_conv", ops.indice_conv, _sparse, ("features", "filters", "bias"),
+    Check("indice_conv", ops.indice_conv, plain.indice_conv,
+          _sparse, ("features", "filters", "bias"),
           ("features",), size=20, typical=128),
-    Check("indice_maxpool", ops.indice_maxpool, partial(_sparse, convolution=False),
+    Check("indice_maxpool", ops.indice_maxpool, plain.indice_maxpool,
+          partial(_sparse, convolution=False),
           ("features",), huge=("features",), size=20, typical=128),
 )  # fmt: skip
