@@ -110,6 +110,8 @@ class Substitutes:
                 return virtual.virtual_spec(name, f"redirected to {edit.to}", populate, tell)
             elif isinstance(edit, Stub):
                 stub = patch, number, edit  # what answers in earnest comes before it
+                self._stubs[name] = edit.reason
+                self._workshop.session.answer_below(name)
             elif isinstance(edit, Parent) and real() is None:
                 from mx_autopatch.engine.probing import is_import_of
 
@@ -120,6 +122,9 @@ class Substitutes:
             elif isinstance(edit, Provide) and real() is None:
                 tell = self._telling(name, patch, number, edit, f"from {edit.source}")
                 populate = virtual.provided(edit.source)
+                reason = self._stub_reason(name)
+                if reason:
+                    populate = virtual.filled_up(populate, reason)
                 return virtual.virtual_spec(name, edit.source, populate, tell)
             else:
                 self._record(patch, number, edit, Status.UNMET, f"{name} is installed")
@@ -127,18 +132,18 @@ class Substitutes:
                     self._stand_by(real(), patch, number, edit)
         if stub is not None:
             patch, number, edit = stub
-            self._stubs[name] = edit.reason
-            self._workshop.session.answer_below(name)
             tell = self._telling(name, patch, number, edit, "a stub answers")
             return virtual.stub_spec(name, edit.reason, tell)
-        return real() or self._below_stub(name)
+        spec, reason = real(), self._stub_reason(name)
+        if spec is not None or not reason:
+            return spec
+        self._made.append(name)
+        return virtual.stub_spec(name, reason)
 
-    def _below_stub(self, name: str) -> ModuleSpec | None:
-        for above, reason in self._stubs.items():
-            if name.startswith(above + "."):
-                self._made.append(name)
-                return virtual.stub_spec(name, reason)
-        return None
+    def _stub_reason(self, name: str) -> str:
+        """Why ``name`` may be imported without being there, if an edit says so."""
+        found = [text for above, text in self._stubs.items() if f"{name}.".startswith(f"{above}.")]
+        return found[0] if found else ""
 
     def _stand_by(self, spec: Any, patch: Patch, number: int, edit: Provide) -> None:
         """Provide the module after all if the real one turns out not to load."""

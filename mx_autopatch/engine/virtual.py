@@ -125,16 +125,34 @@ def stub_spec(name: str, rule: str, tell: Callable[[], None] = lambda: None) -> 
     """The spec of a stub: it can be imported, and says ``rule`` when used."""
 
     def populate(module: ModuleType) -> None:
+        module.__doc__ = f"A stub. {rule}"
+
+    return virtual_spec(name, f"stub ({rule})", filled_up(populate, rule), tell)
+
+
+def filled_up(populate: Populate, rule: str) -> Populate:
+    """As ``populate``, with a placeholder for every name that the module then lacks."""
+
+    def populate_and_fill(module: ModuleType) -> None:
+        populate(module)
+        namespace = vars(module)
+        earlier = namespace.get("__getattr__")
+
         def __getattr__(attribute: str) -> Any:
+            if earlier is not None:
+                try:
+                    return earlier(attribute)
+                except AttributeError:
+                    pass
             if attribute.startswith("__") and attribute.endswith("__"):
-                raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
-            value = vars(module)[attribute] = _placeholder(f"{name}.{attribute}", rule)
+                raise AttributeError(f"module {module.__name__!r} has no attribute {attribute!r}")
+            path = f"{module.__name__}.{attribute}"
+            value = namespace[attribute] = _placeholder(path, rule)
             return value
 
-        module.__doc__ = f"A stub. {rule}"
-        vars(module)["__getattr__"] = __getattr__
+        namespace["__getattr__"] = __getattr__
 
-    return virtual_spec(name, f"stub ({rule})", populate, tell)
+    return populate_and_fill
 
 
 class _StubMeta(type):
