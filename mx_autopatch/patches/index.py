@@ -24,6 +24,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "mmcv.checkpoint_load": (
+        "mx_autopatch.patches.mmcv.checkpoint_load",
+        ("mmcv.runner.checkpoint",),
+        True,
+    ),
     "mmcv.ddp": (
         "mx_autopatch.patches.mmcv.ddp",
         ("mmcv.parallel.distributed",),

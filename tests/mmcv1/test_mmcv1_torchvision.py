@@ -37,8 +37,9 @@ def test_they_are_those_of_torchvision_0_12_where_that_has_them() -> None:
     named = {model: models.get_model_weights(model) for model in models.list_models()}
     both = old.keys() & named.keys()
     assert len(both) == 50
-    for model in both:
-        assert old[model] in {weights.url for weights in named[model]}, model
+    differ = {model for model in both if old[model] not in {w.url for w in named[model]}}
+    # Whose files torchvision replaced since, under another hash.
+    assert differ == {f"efficientnet_b{size}" for size in range(8)}
 
 
 @pytest.mark.parametrize(

@@ -17,47 +17,19 @@ from typing import Any, Callable
 from mx_autopatch.model import Call, Context, Patch
 
 
-def _allow(allowed: "list[Any]") -> Callable[[], None]:
-    """Add to torch's allowlist; the result takes the additions back."""
-    from torch import serialization
-
-    added = [item for item in allowed if item not in serialization.get_safe_globals()]
-    serialization.add_safe_globals(added)
-
-    def take_back() -> None:
-        kept = [item for item in serialization.get_safe_globals() if item not in added]
-        serialization.clear_safe_globals()
-        serialization.add_safe_globals(kept)
-
-    return take_back
-
-
 def _allow_classes(context: Context) -> Callable[[], None]:
-    import numpy
     from mmengine.config import Config, ConfigDict
     from mmengine.logging import HistoryBuffer as buffer
 
-    multiarray = getattr(numpy, "_core", None) or numpy.core
+    from mx_autopatch.patches.checkpoints import allow, numpy_data
 
     def method_of_history(cls: type, name: str) -> Any:
         if cls is not buffer or name.startswith("_"):
             raise UnpicklingError(f"a checkpoint may not ask for attribute {name!r} of {cls!r}")
         return getattr(cls, name)
 
-    functions = [
-        (getattr(multiarray.multiarray, name), f"{package}.multiarray.{name}")
-        for name in ("_reconstruct", "scalar")
-        for package in ("numpy.core", "numpy._core")  # as numpy 1 and numpy 2 pickle them
-    ]
-    dtypes = [type(numpy.dtype(code)) for code in "?bhilqBHILQefdgFDGSUOMm"]
-    return _allow(
-        [
-            *(buffer, Config, ConfigDict),
-            (method_of_history, "builtins.getattr"),
-            *functions,
-            *(numpy.ndarray, numpy.dtype, *dict.fromkeys(dtypes)),
-        ]
-    )
+    classes = [buffer, Config, ConfigDict]
+    return allow([*classes, (method_of_history, "builtins.getattr"), *numpy_data()])
 
 
 PATCHES = (
