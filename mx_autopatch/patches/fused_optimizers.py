@@ -179,13 +179,18 @@ class _Fused:
             else:
                 self._leave()
                 _own_step(self._base)(self)
-            self._gradients = []
+            self._forget_gradients()
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         torch.optim.Optimizer.zero_grad(self, set_to_none)  # type: ignore[arg-type]
         if set_to_none:
-            self._gradients = []
+            self._forget_gradients()
+
+    def _forget_gradients(self) -> None:
+        """Hold no gradients that the parameters do not hold."""
+        self._gradients = []
+        self.combined_grads_indexed_by_group: Any = None
 
     def clip_grad_norm_fused_(self, max_norm: float, norm_type: float = 2) -> Tensor:
         """As torch.nn.utils.clip_grad_norm_ of all parameters; returns the norm before."""
@@ -250,8 +255,11 @@ class _Fused:
 
     def _hold(self, having: list[tuple[int, Any]]) -> bool:
         parts = self._parts or ()
-        held = {id(p) for part in parts for p in part.parameters}
-        return held == {id(p) for _, p in having} and all(part.holds(self.state) for part in parts)
+        held = {(part.group, id(p)) for part in parts for p in part.parameters}
+        return held == {(number, id(p)) for number, p in having} and all(
+            part.names == _states(self.param_groups[part.group]) and part.holds(self.state)
+            for part in parts
+        )
 
     def _lay_out(self, having: list[tuple[int, Any]]) -> bool:
         self._parts = None
@@ -264,7 +272,7 @@ class _Fused:
             if not _parameter_can(p) or not all(_state_can(state.get(n), p) for n in names):
                 return False  # or torch's own step has not made its state yet
             step = int(state.get("step", 0))
-            part = parts.setdefault((number, p.dtype, step), _Part(number, names))
+            part = parts.setdefault((number, p.device, p.dtype, step), _Part(number, names))
             part.step = step
             part.parameters.append(p)
         self._layouts += 1
@@ -327,6 +335,7 @@ def _parameter_can(p: Tensor) -> bool:
 
     return (
         type(p) in (Tensor, torch.nn.Parameter)
+        and p.device.type == "npu"
         and p.dtype in (torch.float32, torch.float16)
         and p.is_contiguous()
         and p.numel() > 0

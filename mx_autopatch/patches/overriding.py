@@ -3,14 +3,24 @@
 There it concerns tensors of the device alone: code for any other device runs as without us,
 torch.compile traces as without us, and derivatives stay torch's where the kernel lies below
 autograd. What a kernel of ours does not handle goes to the one that stood there, which is
-taken hold of before it is covered: a redispatch with the same key would come back to ours.
+taken hold of before it is covered (a redispatch with the same key would come back to ours),
+by torch.library.get_kernel, of torch 2.9.
+
+The one price: a kernel of ours is Python, so that torch_npu's is called with Python's lock in
+hand. torch_npu lets go of the lock where it launches, but does not take it again when the
+launch fails (Py_BEGIN_ALLOW_THREADS round what throws, in OpParamMaker.cpp): then Python ends
+with "Fatal Python error: PyThreadState_Get", and CANN's own message is in its log alone. So
+where launches are blocking, which is how such failures are looked for, nothing is covered.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
+
+from mx_autopatch.model import NotNeeded
 
 __all__ = ["AUTOGRAD", "DEVICE", "Kernel", "override"]
 
@@ -20,6 +30,8 @@ DEVICE, AUTOGRAD = "PrivateUse1", "AutogradPrivateUse1"
 #: ``kernel(below, *args, **kwargs)``; ``below(*args, **kwargs)`` calls what stood there.
 Kernel = Callable[..., Any]
 
+_BLOCKING = {"ASCEND_LAUNCH_BLOCKING": "1", "TASK_QUEUE_ENABLE": "0"}
+
 
 def override(kernels: Mapping[str, Kernel], keys: Sequence[str] = (DEVICE,)) -> Callable[[], None]:
     """Put each kernel over that of its operator (``aten::index.Tensor``) under ``keys``.
@@ -28,10 +40,16 @@ def override(kernels: Mapping[str, Kernel], keys: Sequence[str] = (DEVICE,)) -> 
         What takes all of them away again. What stood there is then in force as before.
 
     Raises:
+        NotNeeded: torch_npu's own kernels have to be left uncovered, see above.
         RuntimeError: there is no such operator.
     """
     import torch
 
+    from mx_autopatch.softnpu import runtime
+
+    for name, value in _BLOCKING.items():
+        if os.environ.get(name) == value and not runtime.is_loaded():
+            raise NotNeeded(f"{name} is {value}: torch_npu's kernels are left uncovered")
     library_of: Any = torch.library.Library
     libraries: dict[str, Any] = {}
 
@@ -47,19 +65,32 @@ def override(kernels: Mapping[str, Kernel], keys: Sequence[str] = (DEVICE,)) -> 
                 if namespace not in libraries:
                     libraries[namespace] = library_of(namespace, "IMPL")
                 for key in keys:
-                    over = _over(torch.library.get_kernel(name, key).call_boxed, kernel)
-                    libraries[namespace].impl(rest, over, key, with_keyset=True)
+                    libraries[namespace].impl(rest, _over(name, key, kernel), key, with_keyset=True)
     except BaseException:
         end()
         raise
     return end
 
 
-def _over(call_boxed: Callable[..., Any], kernel: Kernel) -> Callable[..., Any]:
-    def registered(keys: Any, *args: Any, **kwargs: Any) -> Any:
-        def below(*args: Any, **kwargs: Any) -> Any:
-            return call_boxed(keys, *args, **kwargs)
+def _over(name: str, key: str, kernel: Kernel) -> Callable[..., Any]:
+    import torch
 
-        return kernel(below, *args, **kwargs)
+    if torch._C._dispatch_has_kernel_for_dispatch_key(name, key):
+        call_boxed = torch.library.get_kernel(name, key).call_boxed
 
-    return registered
+        def registered(keys: Any, *args: Any, **kwargs: Any) -> Any:
+            def below(*args: Any, **kwargs: Any) -> Any:
+                return call_boxed(keys, *args, **kwargs)
+
+            return kernel(below, *args, **kwargs)
+
+        return registered
+    # The device has none: torch's composition, which can be called by a key of its own.
+    packet, _, overload = name.partition("::")[2].partition(".")
+    operator: Any = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+
+    def composed(*args: Any, **kwargs: Any) -> Any:
+        return operator._op_dk(composite, *args, **kwargs)
+
+    return lambda keys, *args, **kwargs: kernel(composed, *args, **kwargs)

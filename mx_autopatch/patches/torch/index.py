@@ -61,9 +61,11 @@ def _bind(context: Context) -> tuple[str, Callable[[], None]]:
         if mask is None or x.dim() - mask.dim() > 1:
             result: Tensor = below(x, indices)
             return result
-        if x.dim() == mask.dim():
-            return torch.masked_select(x, mask)
-        return torch.masked_select(x, full(mask, x)).view(-1, x.size(-1))
+        chosen = torch.masked_select(x, full(mask, x))
+        # torch_npu gives it memory for all that there is.
+        if chosen.untyped_storage().nbytes() > 2 * chosen.nbytes:
+            chosen = chosen.clone()
+        return chosen if x.dim() == mask.dim() else chosen.view(-1, x.size(-1))
 
     def filled(x: Tensor, indices: Any, values: Tensor) -> bool:
         """Write one value by a mask; false if that is not what is asked for."""
