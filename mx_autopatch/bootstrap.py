@@ -275,6 +275,11 @@ def _session(config: Config, patches: Iterable[Patch]) -> Session:
         except Exception as error:
             problems.append(f"patch {name!r}: {error}")
     problems += check_names(config, [entry.name for entry in entries])
+    said = [key for key, source in config.sources.items() if source != "default"]
+    if any(key == "brake" or key.startswith("profile.") for key in said):
+        from mx_autopatch.profiling.checks import without_effect
+
+        problems += without_effect(config)
     capabilities = {
         "device": lambda name: is_device(name, session.config.device),
         "configured": lambda names: session.config.configures(names),

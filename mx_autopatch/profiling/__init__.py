@@ -13,15 +13,14 @@ and ``mmcv.training_steps``, report the steps; they do nothing where neither is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from mx_autopatch.profiling.brake import Brake
+from mx_autopatch.profiling.checks import PATCHES, without_effect
 
 __all__ = ["PATCHES", "Brake", "configure"]
-
-#: The patches that report steps.
-PATCHES = ("mmcv.training_steps", "mmengine.training_steps", "torch.training_steps")
 
 
 def configure(profile: Mapping[str, Any] | None = None, brake: int | None = None) -> None:
@@ -43,6 +42,7 @@ def configure(profile: Mapping[str, Any] | None = None, brake: int | None = None
     from mx_autopatch import bootstrap
     from mx_autopatch.errors import ConfigError
     from mx_autopatch.profiling import state
+    from mx_autopatch.profiling.progress import complain
     from mx_autopatch.profiling.settings import Profile
 
     who = "profiling.configure()"
@@ -50,9 +50,14 @@ def configure(profile: Mapping[str, Any] | None = None, brake: int | None = None
         raise ConfigError(f"{who}: profile: 'path' is missing: where shall the traces go?")
     # None, for keys that are not given: the default.
     given = {**dict.fromkeys(Profile.__annotations__), **(profile or {})}
+    if isinstance(given["path"], os.PathLike):
+        given["path"] = os.fspath(given["path"])
     values = {"brake": brake, **{f"profile.{name}": value for name, value in given.items()}}
     if profile is None and brake is None and bootstrap.active() is None:
         return  # nothing was going on
-    state.follow(bootstrap.reconfigure(values, who), anew=True)
+    config = bootstrap.reconfigure(values, who)
+    state.follow(config, anew=True)
     if profile is not None or brake is not None:
         bootstrap.reconsider(PATCHES)
+        for text in without_effect(config):
+            complain(text)

@@ -69,7 +69,7 @@ class Steps:
         """What the run is on its way to; empty if to nothing of ours."""
         profile, end = self.settings.profile, self.settings.end
         text = f" of {end}" if end is not None else ""
-        if profile is not None and self.count < profile.first and (end or 0) >= profile.first:
+        if profile is not None and self.count < profile.first <= (end or profile.first):
             text += f"; step {profile.first} is the first to be recorded"
         return text
 

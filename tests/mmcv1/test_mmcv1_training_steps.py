@@ -77,7 +77,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def start(engine: Start) -> Start:
     def activate(**settings: Any) -> Any:
-        return engine(patches__only=PATCHES, **settings)
+        return engine(patches__only=["*.training_steps"], **settings)
 
     return activate
 
@@ -145,7 +145,7 @@ def test_a_resumed_run_takes_as_many_steps(start: Start, tmp_path: Path, kind: A
     (checkpoint,) = (path for path in tmp_path.glob("*.pth") if path.name != "latest.pth")
     bootstrap.deactivate()  # as a new process would begin
     bootstrap.activate(
-        overrides={"brake": 3, "patches.only": PATCHES}, script=str(tmp_path / "x.py")
+        overrides={"brake": 3, "patches.only": ["*.training_steps"]}, script=str(tmp_path / "x.py")
     )
     again = make(kind, tmp_path)
     again.resume(str(checkpoint), map_location="cpu")

@@ -23,7 +23,7 @@ Start = Callable[..., Any]
 @pytest.fixture
 def start(engine: Start) -> Start:
     def activate(**settings: Any) -> Any:
-        return engine(patches__only=PATCHES, **settings)
+        return engine(patches__only=["*.training_steps"], **settings)
 
     return activate
 
@@ -91,7 +91,7 @@ def test_a_resumed_run_takes_as_many_steps(
     bootstrap.deactivate()  # as a new process would begin
 
     bootstrap.activate(
-        overrides={"brake": 3, "patches.only": [*PATCHES, "mmengine.checkpoint_load"]},
+        overrides={"brake": 3, "patches.only": ["*.training_steps", "mmengine.checkpoint_load"]},
         script=str(tmp_path / "x.py"),
     )
     again = make_runner(

@@ -11,7 +11,7 @@ from small_training import make_runner, marks
 from torch.optim import SGD
 
 from mx_autopatch import ConfigError, PatchError, Status, bootstrap
-from mx_autopatch.profiling import PATCHES, Brake, configure
+from mx_autopatch.profiling import Brake, configure
 
 HERE = ["mmengine.training_steps", "torch.training_steps"]
 
@@ -19,7 +19,7 @@ HERE = ["mmengine.training_steps", "torch.training_steps"]
 @pytest.fixture
 def active(engine: Callable[..., Any]) -> Any:
     torch.set_num_threads(1)
-    return engine(patches__only=list(PATCHES))
+    return engine(patches__only=["*.training_steps"])
 
 
 def steps(most: int = 9) -> int:
@@ -58,7 +58,7 @@ def test_it_applies_once_however_often_it_is_called(active: Any) -> None:
 
 
 def test_a_profile_of_a_runner(active: Any, tmp_path: Path) -> None:
-    configure({"path": str(tmp_path / "traces"), "skip_first": 2, "export": "chrome"}, brake=50)
+    configure({"path": tmp_path / "traces", "skip_first": 2, "export": "chrome"}, brake=50)
     with pytest.raises(Brake):
         make_runner(tmp_path, "configured", {"by_epoch": True, "max_epochs": 3}).train()
     assert marks(tmp_path / "traces" / "rank0-step5.json") == ["train 5"]
@@ -101,8 +101,46 @@ def test_the_engine_has_to_be_active() -> None:
 
 
 def test_patches_that_are_switched_off_stay_off(engine: Callable[..., Any]) -> None:
-    report = engine(patches__only=list(PATCHES), patches__disable=["torch.training_steps"])
+    report = engine(patches__disable=["torch.training_steps"], patches__only=["*.training_steps"])
     configure(brake=3)
     assert steps() == 9
     (outcome,) = {o.status for o in report() if o.patch == "torch.training_steps"}
     assert outcome is Status.DISABLED
+
+
+def test_patches_that_were_left_out_are_named(
+    engine: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine(patches__only=["mmengine.*"])
+    configure(brake=3)
+    assert (
+        "patches.only does not name mmcv.training_steps, torch.training_steps, by which brake "
+        "would work; add '*.training_steps'"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"brake": 3, "profile.path": "x", "patches.only": ["mmcv.*", "torch.*"]},
+            "command line --only: patches.only does not name mmengine.training_steps, by which "
+            "brake and profile.path would work; add '*.training_steps'",
+        ),
+        (
+            {"brake": 3, "profile.active": 2},
+            "command line profile.active: profile.active has no effect without profile.path",
+        ),
+    ],
+)
+def test_what_the_configuration_says_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        bootstrap.activate(overrides=settings, script=str(tmp_path / "x.py"))
+    assert str(error.value) == message
+
+
+def test_what_is_disabled_by_name_is_not_missed(engine: Callable[..., Any]) -> None:
+    engine(brake=3, patches__disable=["torch.training_steps"])

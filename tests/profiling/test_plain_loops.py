@@ -22,7 +22,7 @@ Start = Callable[..., Any]
 def start(engine: Start) -> Start:
     def activate(**settings: Any) -> Any:
         torch.set_num_threads(1)
-        return engine(patches__only=["torch.training_steps"], **settings)
+        return engine(patches__only=["*.training_steps"], **settings)
 
     return activate
 

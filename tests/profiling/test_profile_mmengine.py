@@ -20,7 +20,7 @@ Start = Callable[..., Any]
 @pytest.fixture
 def start(engine: Start, tmp_path: Path) -> Start:
     def activate(**settings: Any) -> Any:
-        keys = {"patches__only": ["mmengine.training_steps", "torch.training_steps"]}
+        keys: dict[str, Any] = {"patches__only": ["*.training_steps"]}
         keys["profile__path"] = str(tmp_path / "traces")
         for name, value in settings.items():
             keys[name if name == "brake" else f"profile__{name}"] = value

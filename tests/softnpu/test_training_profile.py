@@ -26,7 +26,7 @@ def train(engine: Start, tmp_path: Path) -> Callable[..., list[Path]]:
         torch.set_num_threads(1)
         folder = tmp_path / "traces"
         settings = {f"profile__{name}": value for name, value in options.items()}
-        engine(patches__only=["torch.training_steps"], profile__path=str(folder), **settings)
+        engine(patches__only=["*.training_steps"], profile__path=str(folder), **settings)
         weight = torch.nn.Parameter(torch.ones(3, device="npu"))
         optimizer = torch.optim.SGD([weight], lr=0.1)
         for iteration in range(1, 9):
