@@ -90,10 +90,15 @@ def spread(values: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
 
     An interval is ``lengths`` points from ``starts`` on. Points of none get -1.
     """
-    lengths, starts = lengths.long(), starts.long()
-    first = starts.repeat_interleave(lengths)
-    within = torch.arange(first.numel(), device=first.device)
-    within -= (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-    spread = torch.full_like(values, -1)
-    spread[first + within] = values[first]
-    return spread
+    if not lengths.numel():
+        return torch.full_like(values, -1)
+    # No shape depends on the values: the host need not wait, and compilers can follow.
+    count = values.shape[0]
+    lengths = lengths.long()
+    starts, order = torch.where(lengths > 0, starts.long(), count).sort()
+    point = torch.arange(count, device=values.device)
+    interval = (torch.searchsorted(starts, point, right=True) - 1).clamp_(min=0)
+    first = starts[interval]
+    inside = (point >= first) & (point - first < lengths[order][interval])
+    found = values[first.clamp(max=count - 1)]
+    return torch.where(inside.view(-1, *[1] * (values.dim() - 1)), found, -1)

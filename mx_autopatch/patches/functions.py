@@ -8,14 +8,16 @@ that one graph is still made of what other devices compute.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
-from mx_autopatch.model import Replace
+from mx_autopatch.model import Replace, Subclasses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Compute", "Derive", "computed_on_npu"]
+__all__ = ["Compute", "Derive", "computed_on_npu", "projects_own"]
 
 #: What ``forward`` returns, of its arguments without ``ctx``.
 Compute = Callable[..., "Tensor"]
@@ -28,6 +30,7 @@ def computed_on_npu(
     compute: Compute,
     derive: Derive,
     unless: Callable[..., bool] | None = None,
+    cast_inputs: str = "",
 ) -> tuple[Replace, Replace]:
     """Edits that let the autograd.Function compute by ``compute`` where tensors are on npu.
 
@@ -40,11 +43,14 @@ def computed_on_npu(
             a graph within a Function, and for a second backward pass through a graph that
             was retained. ``needed`` is ``ctx.needs_input_grad``.
         unless: true of arguments that stay the Function's own business.
+        cast_inputs: a dtype of torch. Under autocast floating tensors become that, as by
+            ``custom_fwd(cast_inputs=...)``, which is replaced with the function under it.
     """
 
     def forward(ctx: Any, *args: Any) -> Any:
         import torch
 
+        args = _cast(args, cast_inputs)
         ctx.save_for_backward(*(a for a in args if isinstance(a, torch.Tensor)))
         # None marks the place of a saved tensor.
         ctx.arguments = [None if isinstance(a, torch.Tensor) else (a,) for a in args]
@@ -100,3 +106,52 @@ def computed_on_npu(
         Replace(f"{function}forward", forward, guard=is_ours),
         Replace(f"{function}backward", backward, guard=was_ours),
     )
+
+
+def _cast(args: tuple[Any, ...], dtype: str) -> tuple[Any, ...]:
+    import torch
+
+    # Not torch.is_autocast_enabled, which transfer_to_npu makes opaque to compilers.
+    if not dtype or not torch._C.is_autocast_enabled("npu"):
+        return args
+    return tuple(
+        a.to(getattr(torch, dtype))
+        if isinstance(a, torch.Tensor) and a.is_floating_point() and a.dtype != torch.float64
+        else a
+        for a in args
+    )
+
+
+def projects_own(
+    names: Collection[str],
+    parameters: Sequence[str],
+    compute: Compute,
+    derive: Derive,
+    cast_inputs: str = "",
+) -> Subclasses:
+    """Edits of the autograd.Functions that projects write themselves, wherever they keep them.
+
+    Args:
+        names: of the class.
+        parameters: of its ``forward``, after ``ctx``: these, in this order. Its
+            ``backward`` has to take one gradient.
+        compute, derive, cast_inputs: see computed_on_npu.
+    """
+    wanted = tuple(parameters)
+
+    def match(cls: type) -> str | bool:
+        if cls.__name__ not in names or not {"forward", "backward"} <= vars(cls).keys():
+            return False
+        if cls.__module__.partition(".")[0] in ("mmcv", "mx_driving", "mx_autopatch"):
+            return False
+        # Below custom_fwd, once_differentiable and the like.
+        forward, backward = (
+            tuple(inspect.signature(getattr(cls, name)).parameters)[1:]
+            for name in ("forward", "backward")
+        )
+        if forward != wanted or len(backward) != 1:
+            return False
+        return f"class {cls.__name__} with forward({', '.join(wanted)})"
+
+    edits = computed_on_npu("*:", compute, derive, cast_inputs=cast_inputs)
+    return Subclasses("torch.autograd.function:Function", match=match, edits=edits)

@@ -50,14 +50,15 @@ BEV_POOL_V2 = """
 
     class QuickCumsumCuda(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, depth, feat, ranks_depth, ranks_feat, ranks_bev, shape, starts, lengths):
+        def forward(ctx, depth, feat, ranks_depth, ranks_feat, ranks_bev,
+                    bev_feat_shape, interval_starts, interval_lengths):
             ranks_bev = ranks_bev.int()
             depth, feat = depth.contiguous().float(), feat.contiguous().float()
             ranks_depth, ranks_feat = ranks_depth.contiguous().int(), ranks_feat.contiguous().int()
-            out = feat.new_zeros(shape)
+            out = feat.new_zeros(bev_feat_shape)
             bev_pool_v2_ext.bev_pool_v2_forward(
                 depth, feat, out, ranks_depth, ranks_feat, ranks_bev,
-                lengths.contiguous().int(), starts.contiguous().int(),
+                interval_lengths.contiguous().int(), interval_starts.contiguous().int(),
             )
             ctx.save_for_backward(ranks_bev, depth, feat, ranks_feat, ranks_depth)
             return out
@@ -94,10 +95,12 @@ DEFORMABLE_AGGREGATION = """
 
     class DeformableAggregationFunction(Function):
         @staticmethod
-        def forward(ctx, mc_ms_feat, spatial_shape, scale_start_index, location, weights):
+        def forward(
+            ctx, mc_ms_feat, spatial_shape, scale_start_index, sampling_location, weights
+        ):
             tensors = (
                 mc_ms_feat.contiguous().float(), spatial_shape.contiguous().int(),
-                scale_start_index.contiguous().int(), location.contiguous().float(),
+                scale_start_index.contiguous().int(), sampling_location.contiguous().float(),
                 weights.contiguous().float(),
             )
             output = deformable_aggregation_ext.deformable_aggregation_forward(*tensors)
@@ -113,6 +116,14 @@ DEFORMABLE_AGGREGATION = """
                 feat, shape, start, location, weights, grad_output.contiguous(), *grads
             )
             return grads[0], None, None, grads[1], grads[2]
+
+    def deformable_aggregation_function(
+        feature_maps, spatial_shape, scale_start_index, sampling_location, weights
+    ):
+        tables = spatial_shape, scale_start_index
+        return DeformableAggregationFunction.apply(
+            feature_maps, *tables, sampling_location, weights
+        )
 """
 
 # The files of BEVFormer and its kin, which call mmcv's extension past mmcv's own Function.
@@ -124,33 +135,31 @@ MS_DEFORM_ATTN = """
 
     ext_module = ext_loader.load_ext(
         '_ext', ['ms_deform_attn_backward', 'ms_deform_attn_forward'])
+"""
 
-    def functions(dtype):
-        class MultiScaleDeformableAttnFunction(Function):
-            @staticmethod
-            @custom_fwd(cast_inputs=dtype)
-            def forward(ctx, value, shapes, starts, locations, weights, im2col_step):
-                ctx.im2col_step = im2col_step
-                output = ext_module.ms_deform_attn_forward(
-                    value, shapes, starts, locations, weights, im2col_step=ctx.im2col_step)
-                ctx.save_for_backward(value, shapes, starts, locations, weights)
-                return output
+for _name, _dtype in (("fp16", "float16"), ("fp32", "float32")):
+    MS_DEFORM_ATTN += f"""
+    class MultiScaleDeformableAttnFunction_{_name}(Function):
+        @staticmethod
+        @custom_fwd(cast_inputs=torch.{_dtype})
+        def forward(ctx, value, value_spatial_shapes, value_level_start_index,
+                    sampling_locations, attention_weights, im2col_step):
+            ctx.im2col_step = im2col_step
+            tensors = (value, value_spatial_shapes, value_level_start_index,
+                       sampling_locations, attention_weights)
+            ctx.save_for_backward(*tensors)
+            return ext_module.ms_deform_attn_forward(*tensors, im2col_step=ctx.im2col_step)
 
-            @staticmethod
-            @once_differentiable
-            @custom_bwd
-            def backward(ctx, grad_output):
-                value, shapes, starts, locations, weights = ctx.saved_tensors
-                grads = [torch.zeros_like(t) for t in (value, locations, weights)]
-                ext_module.ms_deform_attn_backward(
-                    value, shapes, starts, locations, weights, grad_output.contiguous(),
-                    *grads, im2col_step=ctx.im2col_step)
-                return grads[0], None, None, grads[1], grads[2], None
-
-        return MultiScaleDeformableAttnFunction
-
-    MultiScaleDeformableAttnFunction_fp32 = functions(torch.float32)
-    MultiScaleDeformableAttnFunction_fp16 = functions(torch.float16)
+        @staticmethod
+        @once_differentiable
+        @custom_bwd
+        def backward(ctx, grad_output):
+            value, shapes, starts, locations, weights = ctx.saved_tensors
+            grads = [torch.zeros_like(t) for t in (value, locations, weights)]
+            ext_module.ms_deform_attn_backward(
+                value, shapes, starts, locations, weights, grad_output.contiguous(),
+                *grads, im2col_step=ctx.im2col_step)
+            return grads[0], None, None, grads[1], grads[2], None
 """
 
 # Deformable DETR, Mask2Former and their kin.
@@ -163,11 +172,13 @@ MSDA = """
 
     class MSDeformAttnFunction(Function):
         @staticmethod
-        def forward(ctx, value, shapes, starts, locations, weights, im2col_step):
+        def forward(ctx, value, value_spatial_shapes, value_level_start_index,
+                    sampling_locations, attention_weights, im2col_step):
             ctx.im2col_step = im2col_step
-            ctx.save_for_backward(value, shapes, starts, locations, weights)
-            return MSDA.ms_deform_attn_forward(
-                value, shapes, starts, locations, weights, ctx.im2col_step)
+            tensors = (value, value_spatial_shapes, value_level_start_index,
+                       sampling_locations, attention_weights)
+            ctx.save_for_backward(*tensors)
+            return MSDA.ms_deform_attn_forward(*tensors, ctx.im2col_step)
 
         @staticmethod
         @once_differentiable
@@ -192,4 +203,26 @@ FILES = {
     "projects/plugin/ops/deformable_aggregation.py": DEFORMABLE_AGGREGATION,
     "projects/plugin/multi_scale_deformable_attn_function.py": MS_DEFORM_ATTN,
     "projects/plugin/ms_deform_attn_func.py": MSDA,
+}
+
+# The compiled extensions, where they are there and load, but have kernels for CUDA alone.
+_REFUSES = """
+    def __getattr__(name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def function(first, *rest):
+            raise RuntimeError(f"{name}: not compiled for {first.device.type}")
+
+        return function
+"""
+
+COMPILED = {
+    f"{path}.py": _REFUSES
+    for path in (
+        "projects/plugin/ops/bev_pool/bev_pool_ext",
+        "projects/plugin/ops/bev_pool_v2/bev_pool_v2_ext",
+        "projects/plugin/ops/deformable_aggregation_ext",
+        "MultiScaleDeformableAttention",
+    )
 }
