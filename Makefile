@@ -32,11 +32,17 @@ $(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.
 	$(BIN)/pip --python $(NPU)/python install -q --no-deps -r tests/requirements-npu.txt
 	touch $@
 
-# OpenMMLab's packages of the time of mmcv 1.x on top of that; mmcv is not compiled.
+# OpenMMLab's packages of the time of mmcv 1.x on top of that; mmcv is not compiled, and
+# mmdet3d, of which 0.17 would have to be, is laid down as it was published.
 .venv-mmcv1/ready: .venv-npu/ready tests/requirements-mmcv1.txt tests/build-constraints-mmcv1.txt
 	$(call layer,.venv-mmcv1,.venv-npu)
 	MMCV_WITH_OPS=0 $(BIN)/pip --python $(MMCV1)/python install -q --no-deps \
 		--build-constraint tests/build-constraints-mmcv1.txt -r tests/requirements-mmcv1.txt
+	for version in 0.17.1 1.0.0rc6; do \
+		$(BIN)/pip download -q --no-deps --no-build-isolation --no-binary mmdet3d \
+			-d .venv-mmcv1/mmdet3d mmdet3d==$$version && \
+		tar -xzf .venv-mmcv1/mmdet3d/mmdet3d-$$version.tar.gz -C .venv-mmcv1/mmdet3d || exit 1; \
+	done
 	touch $@
 
 # Threads that spin while they wait cost a factor of three where something else runs.

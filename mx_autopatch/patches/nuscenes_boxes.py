@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from torch import Tensor
 
-__all__ = ["camera_loop", "lidar_loop", "rotations_of"]
+__all__ = ["camera_loop", "lidar_loop", "on_any_device", "rotations_of"]
 
 
 def lidar_boxes(
@@ -249,3 +249,20 @@ def rotations_of(function: str, matrices: bool = False) -> tuple[Rewrite, ...]:
         names={"from_matrix": _from_matrix},
     )
     return (rotate, quaternion) if matrices else (rotate,)
+
+
+def on_any_device(function: str) -> Rewrite:
+    """The edit of a function that sends three tensors to CUDA: only where there is one."""
+    return Rewrite(
+        function,
+        find="$tensor.cuda()",
+        replace="to_device($tensor)",
+        count=3,
+        names={"to_device": _to_device},
+    )
+
+
+def _to_device(tensor: Tensor) -> Tensor:
+    import torch
+
+    return tensor.cuda() if torch.cuda.is_available() else tensor
