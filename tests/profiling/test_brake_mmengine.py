@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import pytest
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from small_training import SIZE, make_runner
+from small_training import SIZE, Net, Witness, make_runner
 from torch.optim import SGD
 
 from mx_autopatch import Status, bootstrap
@@ -152,6 +152,30 @@ def test_a_loop_of_the_projects_own(start: Start, tmp_path: Path) -> None:
     with pytest.raises(Brake):
         runner.train()
     assert runner.witness.steps == 6
+
+
+def test_the_flexible_runner(start: Start, tmp_path: Path) -> None:
+    from mmengine.runner import FlexibleRunner
+
+    start(brake=6)
+    plain = make_runner(tmp_path, "plain", dict(EPOCH))
+    witness, net = Witness(), Net()
+    runner = FlexibleRunner(
+        model=net,
+        work_dir=str(tmp_path / "flexible"),
+        strategy={"type": "SingleDeviceStrategy"},
+        train_dataloader=plain.build_dataloader(plain._train_dataloader),
+        train_cfg=dict(EPOCH),
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
+        default_hooks={"checkpoint": None},
+        custom_hooks=[witness],
+        experiment_name="flexible",
+        log_level="ERROR",
+    )
+    with pytest.raises(Brake):
+        runner.train()
+    assert (witness.steps, runner.iter) == (6, 6)
+    assert witness.seen[-1] == ("after_run", 6)
 
 
 def test_a_hook_that_fails_at_the_end_fails_as_it_would_anyhow(

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.autograd.profiler import record_function
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 FOLDER = Path(sys.argv[1])
@@ -91,11 +92,12 @@ def by_a_loop() -> None:
     try:
         for batch in loader:
             try:
-                optimizer.zero_grad()
-                net(batch["inputs"].npu()).mean().backward()
+                step += 1
+                with record_function(f"iteration {step}"):
+                    optimizer.zero_grad()
+                    net(batch["inputs"].npu()).mean().backward()
                 if rank == 1:
                     time.sleep(0.02)  # the ranks are not equally fast
-                step += 1
                 optimizer.step()
             except Exception:
                 note("swallowed")

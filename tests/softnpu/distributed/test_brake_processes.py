@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -35,6 +34,9 @@ def test_no_process_is_left(tmp_path: Path, how: str, end: str) -> None:
     mark = f"BRAKE_TEST={tmp_path}"
     env = ranks_environment(2, MX_AUTOPATCH_BRAKE=str(STEP), BRAKE_TEST=str(tmp_path))
     del env["MX_AUTOPATCH_PATCHES_ONLY"]
+    if how == "loop":  # two steps before a cycle of three
+        env.update(MX_AUTOPATCH_PROFILE=str(tmp_path / "traces"), MX_AUTOPATCH_PROFILE_LEVEL="1")
+        env["MX_AUTOPATCH_PROFILE_SKIP_FIRST"] = str(STEP - 3)
     launch = ("torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
     script = (str(HERE / "braked.py"), str(tmp_path), how)
     code, said = finished([sys.executable, "-m", *launch, *script], tmp_path, env)
@@ -53,4 +55,15 @@ def test_no_process_is_left(tmp_path: Path, how: str, end: str) -> None:
     assert said.count(f"mx_autopatch: stopped after step {STEP}") == 1  # rank 0 says so
     for trouble in ("Traceback", "destroy_process_group", "Error"):
         assert trouble not in said, said
-    assert os.environ.get("BRAKE_TEST") is None
+    if how == "loop":
+        check_traces(tmp_path / "traces")
+
+
+def check_traces(folder: Path) -> None:
+    """One of each rank, of the last step alone."""
+    traces = sorted(folder.iterdir())
+    assert [path.name.partition("_")[0] for path in traces] == ["rank0", "rank1"]
+    for trace in traces:
+        content = json.loads((trace / "ASCEND_PROFILER_OUTPUT" / "trace_view.json").read_text())
+        names = {event["name"] for event in content}
+        assert {name for name in names if name.startswith("iter")} == {f"iteration {STEP}"}
