@@ -122,8 +122,9 @@ def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> An
     if len(matches) != edit.count:
         times = f"should be there {edit.count} times: " if edit.count > 1 or matches else ""
         raise LookupError(f"{edit.target}: {times}{describe(pattern, matches, tree, text)}")
+    below = len(text.lines) - tree.end_lineno
     text.write(matches)
-    written, private = text.tree(code)
+    written = text.again(tree, below)
     if _dump(written) != _dump(changed):
         raise PatchError("what replace makes cannot be written into the source as it stands there")
     _check_names(edit.names, function, tree)
@@ -142,6 +143,8 @@ def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> An
 
 #: The function round the one that is compiled: a name that no source has.
 _AROUND = "_mx_autopatch_closure"
+#: A class that private names do not belong to: Python says that it is one of underscores.
+_NO_CLASS = "_" * 20
 
 
 def _compiled(
@@ -151,8 +154,10 @@ def _compiled(
     old = function.__code__
     text.number(tree)
     body: list[ast.stmt] = [tree]
-    if private:  # for self.__names, and for __class__ and super()
-        body = [ast.ClassDef(private, [], [], body, [], **_empty(ast.ClassDef))]
+    # In a class of its own name for self.__names, for __class__ and super(); in any case in a
+    # class, so that no name of ours hides the real one.
+    for name in filter(None, (private, _NO_CLASS)):
+        body = [ast.ClassDef(name, [], [], body, [], **_empty(ast.ClassDef))]
     names = [ast.arg(name) for name in free if not (private and name == "__class__")]
     arguments = ast.arguments([], names, None, [], [], None, [])
     around = ast.FunctionDef(_AROUND, arguments, body, [], None, **_empty(ast.FunctionDef))
@@ -173,7 +178,7 @@ def _compiled(
 def _settled(code: types.CodeType, private: str, function: Any) -> types.CodeType:
     """The code without what tells of the function that it was compiled in."""
     old = function.__code__
-    ours = f"{_AROUND}.<locals>.{private and private + '.'}{old.co_name}"
+    ours = ".".join(filter(None, (_AROUND, "<locals>", _NO_CLASS, private, old.co_name)))
     # Before Python 3.11 the names of nested functions are constants.
     theirs = getattr(old, "co_qualname", function.__qualname__)
 
@@ -187,7 +192,9 @@ def _settled(code: types.CodeType, private: str, function: Any) -> types.CodeTyp
             more["co_qualname"] = settled(part.co_qualname)
         return part.replace(**more)
 
-    flags = code.co_flags & ~inspect.CO_NESTED | old.co_flags & inspect.CO_NESTED
+    # Flags that are not of the text: where it stood, and what types.coroutine has added.
+    given = inspect.CO_NESTED | inspect.CO_ITERABLE_COROUTINE
+    flags = code.co_flags & ~given | old.co_flags & given
     made: types.CodeType = settled(code).replace(co_flags=flags)
     return made
 
@@ -199,6 +206,8 @@ def _empty(kind: type) -> dict[str, Any]:
 def _same_code(one: Any, other: Any) -> bool:
     """Whether two pieces of code do the same, wherever they were written."""
     if not isinstance(one, types.CodeType) or not isinstance(other, types.CodeType):
+        if isinstance(one, frozenset) and isinstance(other, frozenset):
+            return sorted(map(repr, one)) == sorted(map(repr, other))
         return type(one) is type(other) and repr(one) == repr(other)
     names = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags")
     return (

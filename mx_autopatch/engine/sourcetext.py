@@ -6,6 +6,7 @@ import ast
 import linecache
 import re
 import weakref
+from bisect import bisect_left
 from typing import Any
 
 from mx_autopatch.engine.syntax import Match, Pattern
@@ -54,12 +55,15 @@ class SourceText:
             raise PatchError(f"its source cannot be parsed: {self.filename}: {error}") from None
         self.imported = _imported(module)
         found: list[tuple[Any, str]] = []
+        line = bisect_left(self.owner, code.co_firstlineno) + 1
 
         def visit(node: ast.AST, private: str) -> None:
             for child in ast.iter_child_nodes(node):
+                if getattr(child, "end_lineno", line) < line:
+                    continue
                 if isinstance(child, Function) and child.name == code.co_name:
                     first = min([child.lineno, *(d.lineno for d in child.decorator_list)])
-                    if self.owner[first - 1] == code.co_firstlineno:
+                    if first == line:
                         found.append((child, private))
                 visit(child, child.name if isinstance(child, ast.ClassDef) else private)
 
@@ -70,6 +74,22 @@ class SourceText:
                 f"{self.filename}"
             )
         return found[0]
+
+    def again(self, tree: Any, end: int) -> Any:
+        """The function of which :meth:`tree` returned ``tree``, as its text is by now.
+
+        ``end`` is how many lines of text follow it.
+        """
+        first = _start([tree])[0]
+        block = self.lines[first : len(self.lines) - end]
+        # A block of its own keeps its indentation, and strings of several lines are not ours.
+        above = [b"if True:"] if tree.col_offset else []
+        try:
+            module: Any = ast.parse(b"\n".join([*above, *block]))
+        except SyntaxError as error:
+            raise PatchError(f"what replace makes is not Python there: {error}") from None
+        ast.increment_lineno(module, first - len(above))
+        return module.body[0].body[0] if above else module.body[0]
 
     def write(self, matches: list[Match]) -> None:
         """Write what the matches put in the place of what they found."""
@@ -129,8 +149,15 @@ class SourceText:
             entries[number - 1] += line.decode() + "\n"
         # Without a time of change, checkcache leaves it alone.
         name = self.filename
-        linecache.cache[name] = (sum(map(len, entries)), None, entries, name)
-        weakref.finalize(code, linecache.cache.pop, name, None).atexit = False
+        entry = (sum(map(len, entries)), None, entries, name)
+        linecache.cache[name] = entry
+        weakref.finalize(code, _forget, name, entry).atexit = False
+
+
+def _forget(name: str, entry: Any) -> None:
+    """Take an entry of linecache's away, unless the name has been published anew since."""
+    if linecache.cache.get(name) is entry:
+        del linecache.cache[name]
 
 
 def describe(pattern: Pattern, matches: list[Match], tree: Any, text: SourceText) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import inspect
 from typing import Any
 
 import pytest
@@ -256,3 +258,20 @@ def vars_of(module: Any) -> dict[str, int]:
         for owner in (module, module.Base, module.Box)
         for name, value in vars(owner).items()
     }
+
+
+def test_the_source_outlives_an_earlier_one_of_its_name(lib: Any, engine: Any) -> None:
+    """Applied anew while the code of the first time is still held, and let go later."""
+    double = patch(rewrite("plain", "$x + y", "$x - y"), rewrite("plain", "$x * key", "$x - key"))
+    module = lib()
+    engine(double)
+    first = module.plain
+    bootstrap.deactivate()
+    report = engine(double)
+    del first
+    gc.collect()
+    assert "x - y" in inspect.getsource(module.plain)
+    assert {str(one.status) for one in report()} == {"LATE"}
+    bootstrap.deactivate()
+    report = engine(double)
+    assert {str(one.status) for one in report()} == {"LATE"}
