@@ -5,9 +5,11 @@ Why: torch turns bool masks into floating ones before it calls scaled_dot_produc
      kind (padding, the groups of denoising queries, causal) all scores are written to memory,
      batch x heads x queries x keys. 13 of 61 published migrations call
      npu_fusion_attention by hand.
-How: for tensors of the device npu, masks that are bool and weights that are not asked for,
-     the same projections, and scaled_dot_product_attention with one bool mask. A query that
-     may see nothing gets zeros, as from torch. Other calls are torch's own.
+How: what torch makes of a bool mask of the device npu (``_canonical_mask``, in the encoder,
+     its layers and the attention) remembers it. Where all masks were bool and the weights are
+     not asked for, the same projections are made, and scaled_dot_product_attention is called
+     with one bool mask. A query that may see nothing gets zeros, as from torch. Other calls
+     are torch's own, and so is compiled code.
      Random numbers of dropout are drawn by another kernel, so training with dropout has the
      same distribution, not the same numbers.
 Upstream: torch.nn.functional.multi_head_attention_forward, torch >= 2.1.
@@ -18,12 +20,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional
 
-from mx_autopatch.model import Patch, Replace
+from mx_autopatch.model import Patch, Replace, Wrap
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _Maybe = Optional["Tensor"]
+
+#: The attribute of a floating mask: the bool one that it was made of, and its own version.
+_MADE_OF = "_mx_autopatch_made_of"
+
+
+def _remember(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    made = wrapped(*args, **kwargs)
+    given = args[0] if args else kwargs.get("mask")
+    if given is not made and getattr(getattr(made, "device", None), "type", "") == "npu":
+        import torch
+
+        if given.dtype is torch.bool and not torch.compiler.is_compiling():
+            setattr(made, _MADE_OF, (given, made._version, given._version))
+    return made
+
+
+def _bool_of(mask: Any) -> Any:
+    """The bool mask that ``mask`` is, or was made of; else None."""
+    import torch
+
+    if mask.dtype is torch.bool:
+        return mask
+    made_of, *versions = getattr(mask, _MADE_OF, (None,))
+    if made_of is None or versions != [mask._version, made_of._version]:
+        return None  # one of them was written to since
+    return made_of
 
 
 def multi_head_attention_forward(
@@ -70,6 +98,9 @@ def multi_head_attention_forward(
         for x, weight, bias in zip((query, key, value), weights, biases)
     )
     hidden = torch.zeros((), dtype=torch.bool, device=query.device)
+    attn_mask, key_padding_mask = (
+        None if mask is None else _bool_of(mask) for mask in (attn_mask, key_padding_mask)
+    )
     if attn_mask is not None:
         lead = (batch, num_heads) if attn_mask.dim() == 3 else (1, 1)
         hidden = attn_mask.view(*lead, rows, -1)
@@ -101,7 +132,6 @@ def _on_npu_with_bool_masks(
         return False
     import inspect
 
-    import torch
     from torch.overrides import has_torch_function
 
     names = list(inspect.signature(multi_head_attention_forward).parameters)
@@ -116,7 +146,7 @@ def _on_npu_with_bool_masks(
     ):
         return False
     tensors = (query, key, value, *masks)
-    if any(m.dtype is not torch.bool for m in masks) or has_torch_function(tensors):
+    if any(_bool_of(mask) is None for mask in masks) or has_torch_function(tensors):
         return False
     # What does not fit has a message of torch's own.
     if not query.dim() == key.dim() == value.dim() == 3 or key.shape[:2] != value.shape[:2]:
@@ -137,6 +167,7 @@ PATCHES = (
     Patch(
         name="torch.multihead_attention",
         edits=(
+            Wrap("torch.nn.functional:_canonical_mask", _remember),
             Replace(
                 "torch.nn.functional:multi_head_attention_forward",
                 multi_head_attention_forward,
