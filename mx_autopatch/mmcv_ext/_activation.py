@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._releases import renamed
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,6 +38,10 @@ def _given(tensor: Tensor) -> Tensor | None:
     return tensor if tensor.numel() else None
 
 
+@renamed(
+    **{f"{name}_{axis}": name + axis for name in ("up", "down") for axis in "xy"},
+    **{f"pad_{side}": f"pad{side}" for side in ("x0", "x1", "y0", "y1")},
+)
 def upfirdn2d(
     input: Tensor,
     filter: Tensor,
@@ -47,13 +53,16 @@ def upfirdn2d(
     padx1: int,
     pady0: int,
     pady1: int,
-    flip: bool,
-    gain: float,
+    flip: bool | None = None,
+    gain: float = 1.0,
 ) -> Tensor:
+    """As mmcv 1.x calls it, without ``flip``, the channels are last."""
     from mx_autopatch.ops.upfirdn2d import upfirdn2d
 
-    padding = pady0, pady1, padx0, padx1
-    return upfirdn2d(input, filter, (upy, upx), (downy, downx), padding, flip, gain)
+    options = (upy, upx), (downy, downx), (pady0, pady1, padx0, padx1), bool(flip), gain
+    if flip is None:
+        return upfirdn2d(input.movedim(3, 1), filter, *options).movedim(1, 3).contiguous()
+    return upfirdn2d(input, filter, *options)
 
 
 def bias_act(

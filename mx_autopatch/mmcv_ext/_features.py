@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._releases import tensors_first
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -65,6 +67,7 @@ def tin_shift_backward(grad_output: Tensor, shift: Tensor, grad_input: Tensor) -
     grad_input.copy_(tin_shift_backward(grad_output, shift))
 
 
+@tensors_first
 def assign_score_withk_forward(
     points: Tensor,
     centers: Tensor,
@@ -85,6 +88,7 @@ def assign_score_withk_forward(
     output.add_(assign_score_withk(scores, points, centers, knn_idx))
 
 
+@tensors_first
 def assign_score_withk_backward(
     grad_out: Tensor,
     points: Tensor,

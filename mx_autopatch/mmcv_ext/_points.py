@@ -287,6 +287,8 @@ def chamfer_distance_backward(
     """Add to ``gradxyz1`` and ``gradxyz2``."""
     from mx_autopatch.ops.chamfer_distance import chamfer_distance_backward
 
+    if idx1.is_floating_point():  # mmcv 1.5.3 - 1.6.1: the indices last
+        idx1, idx2, gradxyz1, gradxyz2 = gradxyz1, gradxyz2, idx1, idx2
     grads = chamfer_distance_backward(graddist1, graddist2, xyz1, xyz2, idx1, idx2)
     gradxyz1.add_(grads[0])
     gradxyz2.add_(grads[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, TypeVar
 
-__all__ = ["tensors_first"]
+__all__ = ["renamed", "tensors_first"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,3 +23,16 @@ def tensors_first(function: F) -> F:
         return function(*args, **kwargs)
 
     return called_either_way  # type: ignore[return-value]
+
+
+def renamed(**names: str) -> Callable[[F], F]:
+    """Let a function be called with keywords that it had before: former name -> today's."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def called_either_way(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **{names.get(key, key): kwargs[key] for key in kwargs})
+
+        return called_either_way  # type: ignore[return-value]
+
+    return decorate

@@ -26,3 +26,28 @@ def test_as_on_the_cpu(tmp_path: Path, script: str) -> None:
     wrong = json.loads(done.stdout)["wrong"]
     assert {name: text for name, text in wrong.items() if text} == {}
     assert len(wrong) >= SCRIPTS[script]
+
+
+FILTERS = """
+import torch
+from mmcv.ops import upfirdn2d
+
+torch.manual_seed(0)
+image, kernel = torch.randn(2, 3, 7, 6), torch.rand(3, 2)
+results = []
+for device in "cpu", "npu":  # mmcv's own Python, and its extension's function
+    x = image.to(device).requires_grad_()
+    out = upfirdn2d(x, kernel.to(device), (2, 3), 2, (1, 0, 2, 1))
+    weight = torch.arange(1.0, out.numel() + 1).cos().view(out.shape).to(device)
+    (grad,) = torch.autograd.grad((out * weight).sum(), x)
+    results.append([out.cpu(), grad.cpu()])
+torch.testing.assert_close(*results)
+print("as on the CPU")
+"""
+
+
+def test_filters_have_another_calling_convention(tmp_path: Path) -> None:
+    (tmp_path / "filters.py").write_text(FILTERS)
+    env = environment(active=True)
+    done = python("filters.py", cwd=tmp_path, env=env, warnings=False, timeout=120)
+    assert done.stdout == "as on the CPU\n"
