@@ -144,10 +144,13 @@ def _functions_with(holder: Any, is_cell: bool = True) -> list[str]:
         holders = [tuple_ for tuple_ in gc.get_referrers(holder) if isinstance(tuple_, tuple)]
     for function in (f for each in holders for f in gc.get_referrers(each)):
         if isinstance(function, types.FunctionType):
+            # Where it was written: our wrappers bear the names of what they wrap.
+            if str(function.__globals__.get("__name__", "")).startswith("mx_autopatch."):
+                continue
             parts = (function.__closure__, function.__defaults__, function.__kwdefaults__)
             if any(part is each for part in parts for each in holders):
                 names.append(f"{function.__module__}.{function.__qualname__}")
-    return [name for name in names if not name.startswith("mx_autopatch.")]
+    return names
 
 
 def _owners(namespace: dict[Any, Any], original: Any) -> list[str]:

@@ -117,6 +117,14 @@ def test_wrapped_copies(write: Any, engine: Any) -> None:
     assert holders.f is sys.modules["lib.core"].f
 
 
+def test_a_wrapper_that_holds_the_original_is_no_copy(write: Any, engine: Any) -> None:
+    write({"lib/__init__.py": "", "lib/core.py": "class A:\n    def f(self):\n        return 1\n"})
+    importlib.import_module("lib.core")
+    report = engine(Patch("lib.f", (Wrap("lib.core:A.f", lambda w, i, a, k: w(*a, **k)),)))
+    (outcome,) = report()
+    assert (str(outcome.status), outcome.unreachable) == ("LATE", ())
+
+
 def test_borrowed_objects_are_nobodys_copies(write: Any, engine: Any) -> None:
     """A library's second name for somebody else's function, or a shared replacement."""
     write({"lib.py": "from json import dumps\nKIND = str\ndef own(x): return x\n"})
