@@ -68,9 +68,8 @@ def _own(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return target.clamp(0, classes - 1)[:, None], known[:, None], logs
 
 
-def _factor(own: Tensor, known: Tensor, weight: Tensor | None, alpha: float) -> Tensor | float:
-    factor = known * alpha
-    return factor if weight is None else factor * weight[own]
+def _factor(own: Tensor, weight: Tensor | None, alpha: float, dtype: torch.dtype) -> Tensor | float:
+    return alpha if weight is None else weight[own].to(dtype) * alpha
 
 
 _SCHEMA = "(Tensor input, Tensor target, Tensor? weight, float gamma, float alpha) -> Tensor"
@@ -84,7 +83,7 @@ def softmax_focal_loss_op(
         return input.new_zeros(input.shape[:1])
     own, known, logs = _own(input, target)
     log = logs.gather(1, own)
-    loss = -(-log.expm1()).pow(gamma) * log * _factor(own, known, weight, alpha)
+    loss = -(-log.expm1()).pow(gamma) * log * _factor(own, weight, alpha, log.dtype)
     # What costs nothing does so even where the loss is infinite.
     return loss.masked_fill_(~known, 0).to(input.dtype)[:, 0]
 
@@ -103,7 +102,7 @@ def softmax_focal_loss_backward_op(
     # (1 - p)^(gamma - 1) p log(p), which tends to 0 as p to 1, and as p to 0.
     drawn = rest.pow(gamma - 1) * log.exp() * log
     drawn = torch.where((rest > 0) & log.isfinite(), drawn, 0)
-    slope = (gamma * drawn - rest.pow(gamma)) * _factor(own, known, weight, alpha)
+    slope = (gamma * drawn - rest.pow(gamma)) * _factor(own, weight, alpha, log.dtype)
     grad = -logs.exp()
     grad.scatter_add_(1, own, torch.ones_like(log))
     return grad.mul_(slope).masked_fill_(~known, 0).to(input.dtype)

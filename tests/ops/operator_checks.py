@@ -69,25 +69,3 @@ def assert_arguments_are_left_alone(f: Function, tensors) -> None:
     before = [t.clone() for t in tensors]
     f(*tensors)
     assert all(torch.equal(a, b) for a, b in zip(before, tensors))
-
-
-def pixel(image: torch.Tensor, y: int, x: int) -> torch.Tensor:
-    """``image`` (C, H, W), zero outside."""
-    inside = 0 <= y < image.shape[1] and 0 <= x < image.shape[2]
-    return image[:, y, x] if inside else image.new_zeros(image.shape[0])
-
-
-def sample(image: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """``image`` (C, H, W), zero outside, between its pixels."""
-    y0, x0 = int(y.floor()), int(x.floor())
-    top = pixel(image, y0, x0) * (x0 + 1 - x) + pixel(image, y0, x0 + 1) * (x - x0)
-    bottom = pixel(image, y0 + 1, x0) * (x0 + 1 - x) + pixel(image, y0 + 1, x0 + 1) * (x - x0)
-    return top * (y0 + 1 - y) + bottom * (y - y0)
-
-
-def border_sample(image: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """``sample``, with one more pixel around the image that repeats its border."""
-    height, width = image.shape[1:]
-    if not (-1 <= y <= height and -1 <= x <= width):
-        return image.new_zeros(image.shape[0])
-    return sample(image, y.clamp(0, height - 1), x.clamp(0, width - 1))

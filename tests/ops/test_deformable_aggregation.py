@@ -12,11 +12,11 @@ from operator_checks import (
     assert_rounded_once,
     assert_strides_do_not_matter,
     random,
-    sample,
 )
 
 from mx_autopatch.ops import deformable_aggregation
 from mx_autopatch.ops.deformable_aggregation import deformable_aggregation_op
+from mx_autopatch.verify.references import attention as plain
 
 # Two cameras with two scales each, of which the second camera has smaller maps.
 SHAPES = torch.tensor([[[3, 4], [2, 2]], [[2, 3], [1, 1]]], dtype=torch.int32)
@@ -32,31 +32,12 @@ def arguments(batch: int = 2, anchors: int = 3, points: int = 2) -> list[torch.T
     return [random(batch, PIXELS, CHANNELS), locations, weights]
 
 
+def by_points(maps: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return plain.deformable_aggregation(maps, SHAPES, STARTS, locations, weights)
+
+
 def op(maps: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return deformable_aggregation(maps, SHAPES, STARTS, locations, weights)
-
-
-def by_points(maps: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    batch, anchors, points, cameras, _ = locations.shape
-    rows = []
-    for b in range(batch):
-        for anchor in range(anchors):
-            total = maps.new_zeros(CHANNELS) + 0 * maps.sum()
-            for point in range(points):
-                for camera in range(cameras):
-                    x, y = locations[b, anchor, point, camera]
-                    if not (0 < x < 1 and 0 < y < 1):
-                        continue
-                    for scale in range(2):
-                        height, width = SHAPES[camera, scale].tolist()
-                        start = int(STARTS[camera, scale])
-                        image = maps[b, start : start + height * width].T
-                        image = image.reshape(CHANNELS, height, width)
-                        value = sample(image, y * height - 0.5, x * width - 0.5)
-                        weight = weights[b, anchor, point, camera, scale]
-                        total = total + value * weight.repeat_interleave(CHANNELS // GROUPS)
-            rows.append(total)
-    return torch.stack(rows).view(batch, anchors, CHANNELS)
 
 
 @pytest.mark.parametrize("size", [(2, 3, 2), (1, 1, 1), (1, 4, 3)])

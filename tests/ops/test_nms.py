@@ -12,30 +12,22 @@ from hypothesis import strategies as st
 from torch.library import opcheck
 
 from mx_autopatch.ops import nms
+from mx_autopatch.verify.references import boxes as plain
 
 # The package exports the function under the module's name.
 module = importlib.import_module("mx_autopatch.ops.nms")
 
 
 def reference(boxes, scores, iou_threshold, offset=0):
-    """Greedy suppression, pair by pair, in float32."""
+    """Pair by pair, in float32."""
     boxes, offset = np.asarray(boxes, np.float32), np.float32(offset)
     iou_threshold = np.float32(iou_threshold)
-    left = sorted(range(len(scores)), key=lambda i: -scores[i])  # stable
-    kept = []
-    while left:
-        i, *left = left
-        kept.append(i)
-        left = [j for j in left if not iou(boxes[i], boxes[j], offset) > iou_threshold]
-    return kept
-
-
-def iou(a, b, offset):
-    with np.errstate(all="ignore"):  # 0 / 0 is meant: nan is not greater than anything
-        area_a, area_b = ((c[2] - c[0] + offset) * (c[3] - c[1] + offset) for c in (a, b))
-        width = max(np.float32(0), min(a[2], b[2]) - max(a[0], b[0]) + offset)
-        height = max(np.float32(0), min(a[3], b[3]) - max(a[1], b[1]) + offset)
-        return width * height / (area_a + area_b - width * height)
+    groups = plain.greedy(
+        scores,
+        lambda i, j: plain.overlap(boxes[i], boxes[j], offset=offset),
+        lambda iou: iou > iou_threshold,
+    )
+    return [group[0] for group in groups]
 
 
 def random_boxes(n, extent=100.0, size=30.0, seed=0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from mx_autopatch.ops import _box_pairs, box_iou
 from mx_autopatch.ops.nms_match import nms_match, nms_match_op
 from mx_autopatch.ops.nms_rotated import nms3d, nms3d_normal, nms_quadri, nms_rotated
 from mx_autopatch.ops.soft_nms import soft_nms, soft_nms_op
+from mx_autopatch.verify.references import boxes as plain
 
 # The package exports the function under the module's name.
 module = importlib.import_module("mx_autopatch.ops.nms_rotated")
@@ -25,36 +25,6 @@ def random_boxes(n, seed=0, extent=60.0):
     g = torch.Generator().manual_seed(seed)
     corner, length = torch.rand(n, 2, generator=g) * extent, torch.rand(n, 2, generator=g) * 30
     return torch.cat((corner, corner + length), 1), torch.rand(n, generator=g)
-
-
-def greedy(scores, iou, drops):
-    """Indices kept, and for every box the one that keeps or drops it."""
-    left = sorted(range(len(scores)), key=lambda i: -scores[i])  # stable
-    kept, groups = [], []
-    while left:
-        i, *left = left
-        kept.append(i)
-        groups.append([i] + [j for j in left if drops(iou[i][j])])
-        left = [j for j in left if not drops(iou[i][j])]
-    return kept, groups
-
-
-def soft(scores, iou, threshold, sigma, min_score, method):
-    """One box after the other, as in the paper."""
-    left = dict(enumerate(scores))
-    taken = []
-    while left:
-        i = min(left, key=lambda k: (-left[k], k))
-        taken.append((i, left.pop(i)))
-        for j in list(left):
-            u = iou[i][j]
-            if method == "gaussian":
-                left[j] *= math.exp(-u * u / sigma)
-            elif u >= threshold:
-                left[j] *= 0.0 if method == "naive" else 1 - u
-            if left[j] < min_score:
-                del left[j]
-    return taken
 
 
 @pytest.mark.parametrize("method", ["naive", "linear", "gaussian"])
@@ -80,12 +50,10 @@ def test_soft_nms_agrees_with_the_reference(candidates, threshold, method, offse
     table = torch.tensor(candidates, dtype=torch.float64).reshape(-1, 5)
     boxes = torch.cat((table[:, :2], table[:, :2] + table[:, 2:4] / 2), 1)
     scores = table[:, 4] + torch.arange(len(table)) * 1e-3  # ties: of rounding only
-    iou = box_iou.bbox_overlaps(boxes, boxes, offset=offset).nan_to_num(0).tolist()
-    want = soft(scores.tolist(), iou, threshold, 0.5, 0.05, method)
-    dets, indices = soft_nms(boxes, scores, threshold, 0.5, 0.05, method, offset)
-    assert indices.tolist() == [i for i, _ in want]
-    assert dets[:, 4].tolist() == pytest.approx([s for _, s in want])
-    assert torch.equal(dets[:, :4], boxes[indices])
+    options = threshold, 0.5, 0.05, method, offset
+    want = plain.soft_nms(boxes, scores, *options)
+    for got, expected in zip(soft_nms(boxes, scores, *options), want):
+        torch.testing.assert_close(got, expected)
 
 
 def test_soft_nms_of_equal_scores_and_of_nan():
@@ -120,7 +88,7 @@ def test_nms_match_agrees_with_the_reference(threshold, part, monkeypatch):
     boxes, scores = random_boxes(120)
     scores = (scores * 10).round() / 10  # ties
     iou = box_iou.bbox_overlaps(boxes, boxes)
-    _, groups = greedy(scores.tolist(), iou, lambda u: u >= threshold)
+    groups = plain.greedy(scores.tolist(), lambda i, j: iou[i, j], lambda u: u >= threshold)
     members, sizes = nms_match(torch.cat((boxes, scores[:, None]), 1), threshold)
     assert [g.tolist() for g in members.split(sizes.tolist())] == groups
 
@@ -159,7 +127,8 @@ def test_agrees_with_the_reference(op, boxes, iou, or_equal, threshold):
     drops = (lambda u: u >= threshold) if or_equal else (lambda u: u > threshold)
     got = op(dets, scores, threshold)
     assert got.dtype == torch.int64
-    assert got.tolist() == greedy(scores.tolist(), overlaps, drops)[0]
+    groups = plain.greedy(scores.tolist(), lambda i, j: overlaps[i, j], drops)
+    assert got.tolist() == [group[0] for group in groups]
 
 
 def test_on_the_threshold():

@@ -25,6 +25,8 @@ from mx_autopatch.ops.nearest_points import (
     three_nn,
 )
 from mx_autopatch.ops.three_interpolate import three_interpolate
+from mx_autopatch.verify.references import points as plain
+from mx_autopatch.verify.references.points import squares
 
 # The package exports the functions under the modules' names.
 balls, chamfer, groups, interpolation = (
@@ -33,10 +35,6 @@ balls, chamfer, groups, interpolation = (
 )
 
 parts = pytest.mark.parametrize("part", [1 << 20, 50])
-
-
-def squares(a, b):
-    return (a[:, :, None] - b[:, None]).square().sum(-1)
 
 
 def ints(*shape, high, seed=0):
@@ -52,13 +50,7 @@ def test_ball_query(low, high, count, part, monkeypatch):
     centres = torch.cat((points[:, :5], random(2, 8, 3, seed=1)), 1)
     got = ball_query(centres, points, low, high, count)
     assert got.dtype == torch.int32
-    square = squares(centres, points)
-    for b in range(2):
-        for m in range(13):
-            own = [
-                k for k, d in enumerate(square[b, m].tolist()) if d == 0 or low**2 <= d < high**2
-            ][:count]
-            assert got[b, m].tolist() == own + [own[0] if own else 0] * (count - len(own))
+    assert torch.equal(got, plain.ball_query(centres, points, low, high, count))
 
 
 @parts
@@ -68,11 +60,7 @@ def test_ball_query_in_stacked_batches(part, monkeypatch):
     own = torch.tensor([10, 0, 20], dtype=torch.int32)
     asked = torch.tensor([5, 2, 5], dtype=torch.int32)
     got = stack_ball_query(centres, asked, points, own, 1.2, 4)
-    rows = zip(got.split(asked.tolist()), centres.split(asked.tolist()), points.split(own.tolist()))
-    for result, c, p in rows:
-        for row, square in zip(result.tolist(), squares(c[None], p[None])[0].tolist()):
-            inside = [k for k, d in enumerate(square) if d < 1.2**2][:4]
-            assert row == (inside + [inside[0]] * (4 - len(inside)) if inside else [-1, 0, 0, 0])
+    assert torch.equal(got, plain.stack_ball_query(centres, asked, points, own, 1.2, 4))
 
 
 @parts
@@ -81,10 +69,9 @@ def test_nearest_points(k, part, monkeypatch):
     monkeypatch.setattr(_neighbours, "_PAIRS", part)
     points, centres = random(2, 40, 3), random(2, 9, 3, seed=1)
     square, index = knn(k, points, centres)
-    want, order = squares(centres, points).sort(-1)
-    torch.testing.assert_close(square[..., :40], want[..., :k])
-    assert index.dtype == torch.int32
-    assert torch.equal(index[..., :40].long(), order[..., :k])
+    want, order = plain.knn(k, points, centres)
+    torch.testing.assert_close(square, want)
+    assert torch.equal(index, order)
     assert square[..., 40:].isinf().all()
     assert index[..., 40:].eq(0).all()
 
@@ -101,36 +88,25 @@ def test_equal_distances_are_in_order():
     assert square.flatten().tolist() == [3, 3, torch.inf]
 
 
-def furthest(square, count):
-    samples = [0]
-    while len(samples) < count:
-        least = square[samples].amin(0)
-        samples.append(int(least.argmax()))
-    return samples[:count]
-
-
 @pytest.mark.parametrize("count", [0, 1, 6, 20, 25])
 def test_furthest_points(count):
     points = random(3, 20, 3)
     square = squares(points, points)
-    want = [furthest(s, count) for s in square] if count else [[]] * 3
-    got = furthest_point_sampling(points, count)
-    assert got.dtype == torch.int32
-    assert got.tolist() == want
-    assert furthest_point_sampling_with_dist(square, count).tolist() == want
+    want = plain.furthest_point_sampling(points, count)
+    assert torch.equal(furthest_point_sampling(points, count), want)
+    assert torch.equal(furthest_point_sampling_with_dist(square, count), want)
 
 
 def test_gathering():
     features, index = random(2, 3, 10), ints(2, 5, high=10)
 
-    def reference(t):
-        return torch.stack([f[:, i.long()] for f, i in zip(t, index)])
-
-    assert_agree(lambda t: gather_points(t, index), reference, (features,))
+    assert_agree(
+        lambda t: gather_points(t, index), lambda t: plain.gather_points(t, index), (features,)
+    )
     several = ints(2, 4, 6, high=10)
     assert_agree(
         lambda t: group_points(t, several),
-        lambda t: torch.stack([f[:, i.long()] for f, i in zip(t, several)]),
+        lambda t: plain.group_points(t, several),
         (features,),
     )
     torch.autograd.gradcheck(lambda t: gather_points(t, index), features.requires_grad_())
@@ -143,21 +119,22 @@ def test_gathering_in_stacked_batches():
     own, asked = (torch.tensor(t, dtype=torch.int32) for t in ([4, 5, 0], [2, 3, 1]))
     index = torch.tensor([[0, 3], [1, -1], [4, 0], [5, 2], [1, 1], [0, 0]], dtype=torch.int32)
 
-    def reference(t):
-        rows = torch.tensor([[0, 3], [1, 9], [8, 4], [9, 6], [5, 5], [9, 9]])  # 9: nothing
-        return torch.cat((t, t[:1] * 0))[rows].transpose(1, 2)
-
-    assert_agree(lambda t: stack_group_points(t, own, index, asked), reference, (features,))
+    assert_agree(
+        lambda t: stack_group_points(t, own, index, asked),
+        lambda t: plain.stack_group_points(t, own, index, asked),
+        (features,),
+    )
     assert_rounded_once(lambda t: stack_group_points(t, own, index, asked), (features,))
 
 
 def test_interpolation():
     features, index, weight = random(2, 3, 10), ints(2, 5, 3, high=10), random(2, 5, 3, seed=1)
 
-    def reference(t, w):
-        return torch.stack([(f[:, i.long()] * v).sum(-1) for f, i, v in zip(t, index, w)])
-
-    assert_agree(lambda t, w: three_interpolate(t, index, w), reference, (features, weight))
+    assert_agree(
+        lambda t, w: three_interpolate(t, index, w),
+        lambda t, w: plain.three_interpolate(t, index, w),
+        (features, weight),
+    )
     torch.autograd.gradcheck(
         lambda t: three_interpolate(t, index, weight), features.requires_grad_()
     )
@@ -172,14 +149,14 @@ def test_chamfer_distance(dims, part, monkeypatch):
     for side in (0, 1):
         assert_agree(
             lambda a, b, side=side: chamfer_distance(a, b)[side],
-            lambda a, b, side=side: squares(a, b).amin(2 - side),
+            lambda a, b, side=side: plain.chamfer_distance(a, b)[side],
             (a, b),
             (0, 1),
         )
-    _, _, idx1, idx2 = chamfer_distance(a.requires_grad_(), b)
-    assert torch.equal(idx1.long(), squares(a, b).argmin(2))
-    assert torch.equal(idx2.long(), squares(a, b).argmin(1))
-    assert not idx1.requires_grad
+    indices = chamfer_distance(a.requires_grad_(), b)[2:]
+    for index, want in zip(indices, plain.chamfer_distance(a, b)[2:]):
+        assert torch.equal(index, want)
+        assert not index.requires_grad
     torch.autograd.gradcheck(lambda a, b: chamfer_distance(a, b)[:2], (a, b.requires_grad_()))
 
 

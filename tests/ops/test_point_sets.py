@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import polygon_reference as plain
 import pytest
 import torch
 from test_box_iou import quadri
@@ -14,6 +11,9 @@ from torch.library import opcheck
 from mx_autopatch.ops import _polygons, point_sets, polygon_points
 from mx_autopatch.ops.point_sets import convex_giou, convex_iou, min_area_polygons
 from mx_autopatch.ops.polygon_points import points_in_polygons, sort_vertices
+from mx_autopatch.verify.references import boxes as whole
+from mx_autopatch.verify.references import points as loops
+from mx_autopatch.verify.references import polygons as plain
 
 
 def sets(n, seed=0, dtype=torch.float64):
@@ -28,14 +28,6 @@ def grid_sets(n, seed=0):
     g = torch.Generator().manual_seed(seed)
     size = torch.randint(1, 5, (n, 1), generator=g)
     return (torch.rand(n, 18, generator=g) * size).floor().double()
-
-
-def giou(points, polygon):
-    points, polygon = points.reshape(9, 2), polygon.reshape(4, 2)
-    own, around = plain.convex_hull(points), plain.convex_hull(np.concatenate((points, polygon)))
-    inter = plain.intersection(own, polygon)
-    union = plain.area(own) + plain.area(polygon) - inter
-    return inter / union, inter / union - 1 + union / plain.area(around)
 
 
 @pytest.mark.parametrize("make", [sets, grid_sets])
@@ -56,13 +48,13 @@ def test_hulls(make):
 
 def test_iou():
     points, polygons = sets(8), quadri(6, seed=1)
-    want = [[giou(p, q)[0] for q in polygons.numpy()] for p in points.numpy()]
-    torch.testing.assert_close(convex_iou(points, polygons), torch.tensor(want).double())
+    torch.testing.assert_close(convex_iou(points, polygons), whole.convex_iou(points, polygons))
 
 
 def test_giou():
     points, polygons = sets(20), quadri(20, seed=1)
-    want = [giou(p, q)[1] for p, q in zip(points.numpy(), polygons.numpy())]
+    pairs = zip(points.numpy().reshape(-1, 9, 2), polygons.numpy().reshape(-1, 4, 2))
+    want = [whole.generalised_iou(*pair)[1] for pair in pairs]
     torch.testing.assert_close(convex_giou(points, polygons)[0], torch.tensor(want).double())
 
 
@@ -122,7 +114,7 @@ def test_points_in_polygons():
     assert got.dtype == torch.float32
     for i, point in enumerate(points.numpy()):
         for j, polygon in enumerate(polygons.numpy().reshape(-1, 4, 2)):
-            assert got[i, j] == plain._contains(polygon, point)
+            assert got[i, j] == plain.contains(polygon, point)
 
 
 def test_points_in_a_polygon_with_a_notch_and_on_its_boundary():
@@ -148,13 +140,7 @@ def test_sorted_corners():
             mask[b, n, torch.randperm(24, generator=g)[: num[b, n]]] = True
     got = sort_vertices(vertices, mask, num)
     assert (got.dtype, got.shape) == (torch.int32, (2, 30, 9))
-    for b in range(2):
-        for n in range(30):
-            padding = next(k for k in range(8, 24) if not mask[b, n, k])
-            valid = mask[b, n].nonzero()[:, 0].tolist()
-            valid.sort(key=lambda k: math.atan2(*vertices[b, n, k].flip(0)) % (2 * math.pi))
-            want = [*valid, valid[0]] if len(valid) > 2 else []
-            assert got[b, n].tolist() == want + [padding] * (9 - len(want))
+    assert torch.equal(got, loops.sort_vertices(vertices, mask, num))
 
 
 CASES = {

@@ -10,48 +10,11 @@ import torch
 from torch.library import opcheck
 
 from mx_autopatch.ops import roi_align
+from mx_autopatch.verify.references import pooling as plain
+from mx_autopatch.verify.references.sampling import border_sample
 
 # The package exports the function under the module's name.
 module = importlib.import_module("mx_autopatch.ops.roi_align")
-
-
-def bilinear(image, y, x):
-    """``image`` (C, H, W) at one point; 0 more than a pixel outside."""
-    height, width = image.shape[1:]
-    if not (-1 <= y <= height and -1 <= x <= width):
-        return image.new_zeros(image.shape[0])
-    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
-    y0, x0 = int(y), int(x)
-    y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
-    top = image[:, y0, x0] * (x0 + 1 - x) + image[:, y0, x1] * (x - x0)
-    bottom = image[:, y1, x0] * (x0 + 1 - x) + image[:, y1, x1] * (x - x0)
-    return top * (y0 + 1 - y) + bottom * (y - y0)
-
-
-def reference(input, rois, output_size, scale=1.0, ratio=0, mode="avg", aligned=True):
-    bins_y, bins_x = output_size
-    output = input.new_zeros(len(rois), input.shape[1], bins_y, bins_x)
-    for r, (image, *corners) in enumerate(rois.tolist()):
-        x1, y1, x2, y2 = (c * scale - (0.5 if aligned else 0.0) for c in corners)
-        height, width = y2 - y1, x2 - x1
-        if not aligned:
-            height, width = max(height, 1.0), max(width, 1.0)
-        grid_y, grid_x = ratio or math.ceil(height / bins_y), ratio or math.ceil(width / bins_x)
-        for p in range(bins_y):
-            for q in range(bins_x):
-                samples = [
-                    bilinear(
-                        input[int(image)],
-                        y1 + (p + (i + 0.5) / grid_y) * height / bins_y,
-                        x1 + (q + (j + 0.5) / grid_x) * width / bins_x,
-                    )
-                    for i in range(grid_y)
-                    for j in range(grid_x)
-                ]
-                if samples:
-                    bin = torch.stack(samples)
-                    output[r, :, p, q] = bin.mean(0) if mode == "avg" else bin.amax(0)
-    return output
 
 
 def features(*shape, dtype=torch.float64, seed=0):
@@ -96,7 +59,7 @@ def test_agrees_with_the_reference(mode, aligned, ratio):
     args = ROIS, (3, 2), 0.5, ratio, mode, aligned
     input = features(2, 3, 6, 9)
     grads, outputs = [], []
-    for f in (roi_align, reference):
+    for f in (roi_align, plain.roi_align):
         leaf = input.clone().requires_grad_()
         outputs.append(f(leaf, *args))
         (grad,) = torch.autograd.grad((outputs[-1] * outputs[0].detach().cos()).sum(), leaf)
@@ -110,7 +73,7 @@ def test_an_adaptive_grid_far_larger_than_the_image(mode):
     input = features(1, 2, 3, 2)
     rois = torch.tensor([[0, -90.0, -70.0, 40.0, 50.0], [0, 1.0, 1.0, 2.0, 3.0]])
     got = roi_align(input, rois, 2, pool_mode=mode)
-    torch.testing.assert_close(got, reference(input, rois.double(), (2, 2), mode=mode))
+    torch.testing.assert_close(got, plain.roi_align(input, rois.double(), (2, 2), pool_mode=mode))
     # So large that taking all samples would not fit in any memory.
     roi_align(input, torch.tensor([[0, -1e6, -1e6, 1e6, 1e6]]), 7, pool_mode=mode)
 
@@ -145,7 +108,7 @@ def test_the_maximum_lies_where_argmax_says():
     output, argmax_y, argmax_x = module.roi_align_forward(input, rois, (3, 2), 0.5, 2, "max", True)
     for r, c, p, q in torch.ones(output.shape).nonzero().tolist():
         image = input[int(rois[r, 0]), c : c + 1]
-        at = bilinear(image, argmax_y[r, c, p, q].item(), argmax_x[r, c, p, q].item())
+        at = border_sample(image, argmax_y[r, c, p, q], argmax_x[r, c, p, q])
         torch.testing.assert_close(at[0], output[r, c, p, q])
 
 

@@ -11,32 +11,17 @@ from operator_checks import (
     assert_arguments_are_left_alone,
     assert_rounded_once,
     assert_strides_do_not_matter,
-    border_sample,
     random,
     with_gradients,
 )
 from torch.library import opcheck
 
 from mx_autopatch.ops import rotated_feature_align
+from mx_autopatch.verify.references import turned_pooling as plain
 
 module = importlib.import_module("mx_autopatch.ops.rotated_feature_align")
 
 SCALE = 0.5
-
-
-def reference(features, boxes, points):
-    output = features.clone()
-    for b, image in enumerate(features):
-        for p in range(features.shape[2]):
-            for q in range(features.shape[3]):
-                y, x, w, h, angle = boxes[b, p, q]
-                cos, sin = angle.cos(), angle.sin()
-                places = [(0, 0), (1, 1), (-1, 1), (-1, -1), (1, -1)][:points]
-                for i, j in places:
-                    dx = (i * w * cos - j * h * sin) / 2
-                    dy = (i * w * sin + j * h * cos) / 2
-                    output[b, :, p, q] += border_sample(image, (y + dy) * SCALE, (x + dx) * SCALE)
-    return output
 
 
 FEATURES = random(2, 3, 4, 5)
@@ -52,7 +37,9 @@ def aligned(features, boxes, points=5):
 @points
 def test_agrees_with_the_reference(points):
     assert_agree(
-        lambda t: aligned(t, BOXES, points), lambda t: reference(t, BOXES, points), [FEATURES]
+        lambda t: aligned(t, BOXES, points),
+        lambda t: plain.rotated_feature_align(t, BOXES, SCALE, points),
+        [FEATURES],
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 
 import pytest
 import torch
@@ -12,89 +11,15 @@ from operator_checks import (
     assert_arguments_are_left_alone,
     assert_rounded_once,
     assert_strides_do_not_matter,
-    border_sample,
     random,
     with_gradients,
 )
 from torch.library import opcheck
 
 from mx_autopatch.ops import bezier_align, riroi_align_rotated, roi_align, roi_align_rotated
+from mx_autopatch.verify.references import turned_pooling as plain
 
 SCALE, BINS = 0.5, (2, 3)
-
-
-def samples_of(length, bins, ratio):
-    return ratio if ratio > 0 else math.ceil(length / bins)
-
-
-def rotated(input, rois, ratio, aligned, clockwise):
-    """``roi_align_rotated``, one sample after the other."""
-    outputs = []
-    for image, cx, cy, w, h, angle in rois:
-        cx, cy, w, h = (t * SCALE for t in (cx, cy, w, h))
-        if aligned:
-            cx, cy = cx - 0.5, cy - 0.5
-        else:
-            w, h = w.clamp(min=1), h.clamp(min=1)
-        angle = -angle if clockwise else angle
-        grid_y, grid_x = samples_of(h, BINS[0], ratio), samples_of(w, BINS[1], ratio)
-        for p in range(BINS[0]):
-            for q in range(BINS[1]):
-                total = torch.zeros(input.shape[1], dtype=input.dtype)
-                for i in range(grid_y):
-                    for j in range(grid_x):
-                        v = (p + (i + 0.5) / grid_y) * h / BINS[0] - h / 2
-                        u = (q + (j + 0.5) / grid_x) * w / BINS[1] - w / 2
-                        # Turned from the u axis, to the right, towards the -v axis, up.
-                        x = cx + u * angle.cos() + v * angle.sin()
-                        y = cy - u * angle.sin() + v * angle.cos()
-                        total = total + border_sample(input[int(image)], y, x)
-                outputs.append(total / max(grid_y * grid_x, 1))
-    return torch.stack(outputs).view(len(rois), *BINS, -1).permute(0, 3, 1, 2)
-
-
-def oriented(input, rois, samples, clockwise, orientations=4):
-    """``riroi_align_rotated``, likewise."""
-    pooled = rotated(input, rois, samples, False, clockwise)
-    outputs = []
-    for features, angle in zip(pooled.unflatten(1, (-1, orientations)), rois[:, 5]):
-        turn = float(angle) / (2 * math.pi) * orientations
-        k = math.floor(turn)
-        for o in range(orientations):
-            here, there = (
-                features[:, (o - k) % orientations],
-                features[:, (o - k + 1) % orientations],
-            )
-            outputs.append(here + (turn - k) * (there - here))
-    return (
-        torch.stack(outputs).view(len(rois), orientations, -1, *BINS).transpose(1, 2).flatten(1, 2)
-    )
-
-
-def curved(input, rois, ratio, aligned):
-    """``bezier_align``, likewise."""
-    outputs = []
-    for image, *points in rois:
-        points = torch.stack(points).view(8, 2) * SCALE
-        upper, lower = points[:4], points[4:].flip(0)
-        w, h = torch.maximum((upper[0] - upper[3]).abs(), (lower[0] - lower[3]).abs())
-        if not aligned:
-            w, h = w.clamp(min=1), h.clamp(min=1)
-        grid_y, grid_x = samples_of(h, BINS[0], ratio), samples_of(w, BINS[1], ratio)
-        for p in range(BINS[0]):
-            for q in range(BINS[1]):
-                u, v = q / BINS[1], p / BINS[0]
-                weight = [math.comb(3, k) * u**k * (1 - u) ** (3 - k) for k in range(4)]
-                above, below = (sum(f * c for f, c in zip(weight, t)) for t in (upper, lower))
-                cx, cy = above + v * (below - above) - (0.5 if aligned else 0)
-                total = torch.zeros(input.shape[1], dtype=input.dtype)
-                for i in range(grid_y):
-                    for j in range(grid_x):
-                        y = cy + ((i + 0.5) / grid_y - 0.5) * h / BINS[0]
-                        x = cx + ((j + 0.5) / grid_x - 0.5) * w / BINS[1]
-                        total = total + border_sample(input[int(image)], y, x)
-                outputs.append(total / max(grid_y * grid_x, 1))
-    return torch.stack(outputs).view(len(rois), *BINS, -1).permute(0, 3, 1, 2)
 
 
 INPUT = random(2, 4, 6, 9)
@@ -146,7 +71,7 @@ def test_rotated_agrees_with_the_reference(ratio, aligned, clockwise):
     options = ratio, aligned, clockwise
     assert_agree(
         lambda i: roi_align_rotated(i, ROTATED, BINS, SCALE, *options),
-        lambda i: rotated(i, ROTATED, *options),
+        lambda i: plain.roi_align_rotated(i, ROTATED, BINS, SCALE, *options),
         [INPUT],
     )
 
@@ -156,7 +81,7 @@ def test_rotated_agrees_with_the_reference(ratio, aligned, clockwise):
 def test_oriented_agrees_with_the_reference(samples, clockwise):
     assert_agree(
         lambda i: riroi_align_rotated(i, ROTATED, BINS, SCALE, samples, 4, clockwise),
-        lambda i: oriented(i, ROTATED, samples, clockwise),
+        lambda i: plain.riroi_align_rotated(i, ROTATED, BINS, SCALE, samples, 4, clockwise),
         [INPUT],
     )
 
@@ -166,7 +91,7 @@ def test_oriented_agrees_with_the_reference(samples, clockwise):
 def test_curved_agrees_with_the_reference(ratio, aligned):
     assert_agree(
         lambda i: bezier_align(i, CURVED, BINS, SCALE, ratio, aligned),
-        lambda i: curved(i, CURVED, ratio, aligned),
+        lambda i: plain.bezier_align(i, CURVED, BINS, SCALE, ratio, aligned),
         [INPUT],
     )
 

@@ -153,7 +153,7 @@ def sigmoid_focal_loss(
     # The logarithms of p_t and of 1 - p_t, which a certain answer would lose.
     log = torch.where(positive, F.logsigmoid(input), F.logsigmoid(-input))
     other = torch.where(positive, F.logsigmoid(-input), F.logsigmoid(input))
-    alpha_t = torch.where(positive, alpha, 1 - alpha)
+    alpha_t = torch.where(positive, input.new_tensor(alpha), input.new_tensor(1 - alpha))
     loss = -alpha_t * (gamma * other).exp() * log
     if weight is None:
         return loss
