@@ -69,7 +69,8 @@ class Substitutes:
 
     def _redirected(self, name: str) -> ModuleSpec | None:
         for old, new in self._redirects.items():
-            if name == old or name.startswith(old + "."):
+            # An edit's own target goes through its edit each time, which tells of it.
+            if (name == old and old in self._config.redirect) or name.startswith(old + "."):
                 to = new + name[len(old) :]
                 return virtual.virtual_spec(name, f"redirected to {to}", virtual.redirected(to))
         return None

@@ -84,6 +84,7 @@ class Patch(BasePatch):
         self.options = {} if options is None else options
         self.priority = priority
         self.patch_failure_warning = patch_failure_warning
+        self._units: dict[str, list[Unit]] = {}
         #: The module it has been added for (API 1.0).
         self.target_module = getattr(type(self), "target_module", "")
         if type(self) is Patch:
@@ -152,8 +153,14 @@ class Patch(BasePatch):
                 f"Patch({self.name}) has not been added for a module: use "
                 f"add_module_patch(module, patch), or LegacyPatch({self.name}, target_module=...)"
             )
+        # Once for a module: what the function does to its options makes it no other patch.
+        if module not in self._units:
+            self._units[module] = [self._unit(module)]
+        return self._units[module]
+
+    def _unit(self, module: str) -> Unit:
         missing = _targets.missing_module(module)
-        unit = Unit(
+        return Unit(
             label=self.name,
             where=module,
             identity=(self.func, module, frozen(self.options)),
@@ -167,7 +174,6 @@ class Patch(BasePatch):
                 {"func": self.func, "options": self.options, "module": module},
             ),
         )
-        return [unit]
 
     def apply(self) -> PatchResult:
         """Apply the group."""

@@ -101,7 +101,7 @@ def test_bad_targets(target: Any, message: str) -> None:
             "Replace('a:b'): give exactly one of replacement, factory; given: replacement, factory",
         ),
         (lambda: Replace("a:b", 1, guard=3), "Replace('a:b'): guard must be callable"),
-        (lambda: Wrap("a:b"), "Wrap('a:b'): give exactly one of wrapper; given: none"),
+        (lambda: Wrap("a:b"), "Wrap('a:b'): give exactly one of wrapper, decorator; given: none"),
         (lambda: Wrap("a:b", 3), "Wrap('a:b'): wrapper must be callable"),
         (lambda: Define("a:b"), "Define('a:b'): give exactly one of value, factory; given: none"),
         (lambda: Register("a:b"), "Register('a:b'): give exactly one of obj, factory; given: none"),
