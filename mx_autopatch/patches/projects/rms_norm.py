@@ -50,8 +50,14 @@ def _offset_of(module: Any) -> float | None:
     """What the class adds to its weight, 0 or 1; None if it does not compute this norm."""
     cls = type(module)
     if cls not in _offsets:
+        import torch
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        if torch.compiler.is_compiling():
+            return None  # a compiler fuses by itself, and has no values to compare
         _offsets[cls] = None  # also while its forward runs, which comes here
-        _offsets[cls] = _found_offset(module)
+        with _disable_current_modes():  # of fake tensors, say
+            _offsets[cls] = _found_offset(module)
     return _offsets[cls]
 
 
