@@ -1,18 +1,20 @@
 """rms_norm, rotary embeddings and SwiGLU by torch_npu's kernels on the soft device.
 
-On modules as projects write them, and on transformers' own where it is installed.
+On modules as projects write them, and on transformers' and mmpretrain's own.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib
+import json
 import sys
 import types
-import warnings
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from helpers import HERE, environment, python
 
 from mx_autopatch import bootstrap
 from mx_autopatch.model import Status
@@ -200,36 +202,29 @@ def test_rotary(engine: Any, called: list[str], llama: Any, batch: int) -> None:
     assert llama.apply_rotary_pos_emb is own
 
 
-# -- transformers ----------------------------------------------------------------------------
+# -- transformers and mmpretrain ---------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # torch_npu's own copying
-def test_transformers_themselves(engine: Any, called: list[str]) -> None:
-    pytest.importorskip("transformers")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        llama = importlib.import_module(LLAMA)
-        dinov2 = importlib.import_module("transformers.models.dinov2.modeling_dinov2")
-    names = ["transformers.rotary", "projects.rms_norm", "projects.swiglu"]
-    engine(patches__only=names, device="soft")
-    config = llama.LlamaConfig(
-        vocab_size=20, hidden_size=64, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
-    model = llama.LlamaModel(config)
-    tokens = torch.randint(0, 20, (2, 7))
-    same(_Hidden(model), tokens, atol=1e-3)
-    assert called.count("npu_rms_norm") == 5
-    assert called.count("npu_rotary_mul") == 4
-    block = dinov2.Dinov2SwiGLUFFN(dinov2.Dinov2Config(hidden_size=16, use_swiglu_ffn=True))
-    same(block, torch.randn(2, 3, 16, requires_grad=True))
-    assert called.count("npu_swiglu") == 1
-
-
-class _Hidden(torch.nn.Module):
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: Any) -> Any:
-        return self.model(tokens).last_hidden_state
+def test_their_own_modules(tmp_path: Path) -> None:
+    """Llama, Gemma, T5 and DINOv2 of transformers and mmpretrain's block, in a process apart."""
+    # Where the Makefile puts what others would import if it were on the path.
+    folder = Path(torch.__file__).parents[4]
+    folders = [folder / "transformers", folder / "apart"]
+    if not all(each.is_dir() for each in folders):
+        pytest.skip("transformers and mmpretrain are not installed")
+    env = environment(folders, active=True)
+    script = HERE / "patches" / "transformers_trial.py"
+    done = python(script, cwd=tmp_path, env=env, warnings=False, timeout=200)
+    found = json.loads(done.stdout.splitlines()[-1])
+    called = {name: each["called"] for name, each in found.items()}
+    assert called == {
+        "LlamaRMSNorm": {"npu_rms_norm": 1},
+        "GemmaRMSNorm": {"npu_rms_norm": 1},
+        "T5LayerNorm": {"npu_rms_norm": 1},
+        "LlamaModel": {"npu_rms_norm": 5, "npu_rotary_mul": 4},
+        "Dinov2SwiGLUFFN": {"npu_swiglu": 1},
+        "SwiGLUFFN": {"npu_swiglu": 1},
+    }
+    for name, each in found.items():
+        assert each["difference"] < 1e-5, name
+        assert each["gradients"] < 1e-4, name
