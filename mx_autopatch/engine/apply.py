@@ -100,7 +100,11 @@ class Workbench:
     def complaint(self, edit: Edit) -> Callable[[BaseException], None]:
         """What is called with an exception that the edit's guard has raised."""
         text = f"the guard of {edit.target} raised, so the original ran"
-        return functools.partial(self.complain, text)
+
+        def complain(error: BaseException) -> None:  # dynamo traces no partial in a closure
+            self.complain(text, error)
+
+        return complain
 
     def refuse_conflict(self, site: Site, kind: str) -> None:
         """Raise Conflict if a patch has done to ``site`` what excludes a layer of this kind."""

@@ -14,11 +14,9 @@ import inspect
 import types
 from typing import Any, Callable
 
+from mx_autopatch.engine.dispatch import Complain, dispatching
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import MISSING
-
-#: Called once with what a guard raised.
-Complain = Callable[[BaseException], None]
 
 
 def replacing(
@@ -107,16 +105,7 @@ def _guarded(
     if not callable(original):
         raise PatchError(f"a guard needs a callable target, not {type(original).__name__}")
 
-    def dispatch(*args: Any, **kwargs: Any) -> Any:
-        # Only the guard is inside the try: what the replacement raises is the caller's.
-        try:
-            chosen = guard(*args, **kwargs)
-        except Exception as error:
-            complain(error)
-            chosen = False
-        return replacement(*args, **kwargs) if chosen else original(*args, **kwargs)
-
-    return _resemble(dispatch, original)
+    return _resemble(dispatching(original, replacement, guard, complain), original)
 
 
 def _wrapped(original: Any, wrapper: Callable[..., Any], method: bool) -> Any:
