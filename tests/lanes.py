@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
-FOLDERS = ("tests/engine", "tests/cli", "tests/e2e")
+FOLDERS = ("tests/engine", "tests/cli", "tests/e2e", "tests/patcher")
 PACKAGES = ("pytest", "pytest-timeout", "hypothesis", "hatchling", "editables")
 
 

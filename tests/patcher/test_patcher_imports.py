@@ -121,12 +121,17 @@ def test_a_stub_gives_way_to_what_answers_in_earnest(write: Callable[..., Any]) 
     with Patcher().skip_import("cuda_studio").replace_import("cuda_studio.brush", "studio.tools"):
         assert load("cuda_studio.brush") is load("studio.tools")
         assert "stub" in repr(load("cuda_studio").anything)  # though there is a real one
+
+
+def test_so_do_predefined_patches_that_provide_a_module() -> None:
+    torch = pytest.importorskip("torch")
     with Patcher().skip_import("torch_scatter").add(TorchScatter):
-        import torch
         import torch_scatter
 
         index = torch.tensor([0, 1, 0])
         assert torch_scatter.scatter_sum(torch.ones(3), index).tolist() == [2, 1]
+        with pytest.raises(StubError, match=r"skip_import\('torch_scatter'\) let it be imported"):
+            torch_scatter.a_cuda_function()
 
 
 # -- inject_import -------------------------------------------------------------------

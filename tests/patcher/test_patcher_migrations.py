@@ -102,6 +102,7 @@ def project(write: Any) -> None:
 @pytest.mark.usefixtures("mx_driving")
 def test_a_migration_of_the_second_version(write: Any, said: Any) -> None:
     """The steps of DiffusionDrive's configure_patcher, on a project of its shape."""
+    torch = pytest.importorskip("torch")
     project(write)
     from mx_driving.patcher import (
         AtomicPatch,
@@ -160,8 +161,6 @@ def test_a_migration_of_the_second_version(write: Any, said: Any) -> None:
         assert session is not None
         assert session.is_on("mmdet.resnet_fp16")
         assert not session.is_on("mmdet.resnet_maxpool")
-        import torch
-
         index = torch.tensor([0, 0, 1])
         mean = sys.modules["torch_scatter"].scatter_mean(torch.tensor([1.0, 3.0, 5.0]), index)
         assert mean.tolist() == [2.0, 5.0]

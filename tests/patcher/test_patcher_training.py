@@ -6,11 +6,15 @@ its data are those of ``examples``, made smaller still.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from typing import Any
 
 import pytest
 from helpers import ROOT, environment, python, write_files
+
+if importlib.util.find_spec("mmdet") is None:
+    pytest.skip("mmdet is not installed", allow_module_level=True)
 
 PATCH = """
     # The API 1.0, as its documentation has it: functions, a builder of one's own, a mixed one.
