@@ -24,6 +24,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ),
         True,
     ),
+    "mmcv.carafe_naive": (
+        "mx_autopatch.patches.mmcv.carafe_naive",
+        ("mmcv.ops.carafe",),
+        True,
+    ),
     "mmcv.checkpoint_load": (
         "mx_autopatch.patches.mmcv.checkpoint_load",
         ("mmcv.runner.checkpoint",),
