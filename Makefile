@@ -19,11 +19,15 @@ define layer
 endef
 
 # A virtual environment of our own, made anew when what belongs into it changes.
-$(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.txt
+$(VENV)/ready: pyproject.toml tests/requirements.txt tests/requirements-no-deps.txt tests/requirements-apart.txt \
+		tests/requirements-transformers.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q -c tests/requirements.txt -e '.[openmmlab,test,bench]'
 	$(BIN)/pip install -q --no-deps -r tests/requirements-no-deps.txt
+	$(BIN)/pip install -q --no-deps --target $(VENV)/apart -r tests/requirements-apart.txt
+	$(BIN)/pip install -q --no-deps --target $(VENV)/transformers \
+		-r tests/requirements-transformers.txt
 	touch $@
 
 # The same environment with torch-npu on top, whose presence alone changes `import torch`.

@@ -17,6 +17,7 @@ __all__ = ["is_resnet", "pools_once", "residual_shape"]
 
 # ``out += identity`` and its activation side by side, as in torchvision.
 _FLAT = re.compile(r"^ +(\w+) \+= .+\n +\1 = self\.relu\(\1\)$", re.MULTILINE)
+_RETURNED = re.compile(r"^ +(\w+) \+= .+\n +return self\.relu\(\1\)$", re.MULTILINE)
 
 # The sum at the end of an inner function, which may be checkpointed, and its activation
 # after that: as in mmcv 1.x and all that came of it.
@@ -35,10 +36,12 @@ _POOL = re.compile(r"\bself\.maxpool\(\w+\)")
 
 
 def residual_shape(cls: type) -> str:
-    """How a residual block adds and activates: "flat", "checkpointed", or neither ("")."""
+    """How a block adds and activates: "flat", "returned", "checkpointed", or as none ("")."""
     text = _forward(cls, {"conv1", "relu"})
     if len(_FLAT.findall(text)) == 1:
         return "flat"
+    if len(_RETURNED.findall(text)) == 1:
+        return "returned"
     if len(_SUM.findall(text)) == 1 and text.count("\n    def ") == 1 and _AFTER.search(text):
         return "checkpointed"
     return ""
@@ -53,9 +56,8 @@ def pools_once(cls: type) -> bool:
 def is_resnet(cls: type) -> bool:
     """Whether ``forward`` is that of a ResNet: a pooled stem, and layers numbered by stage."""
     names = _names(_function(cls))
-    return "maxpool" in names and bool(
-        "res_layers" in names or {"layer1", "layer2", "layer3", "layer4"} <= names
-    )
+    staged = "res_layers" in names or {"layer1", "layer2", "layer3", "layer4"} <= names
+    return staged and pools_once(cls)
 
 
 def _function(cls: type) -> FunctionType | None:

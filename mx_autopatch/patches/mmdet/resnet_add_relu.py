@@ -66,48 +66,43 @@ def _fits(relu: Module, out: Tensor, identity: Tensor) -> bool:
     )
 
 
-def _is_flat(cls: type) -> bool:
-    return residual_shape(cls) == "flat"
+def _rewritten(find: str, replace: str) -> Rewrite:
+    names = {"add_relu": add_relu} if "add_relu" in replace else {}
+    return Rewrite("*:forward", find=find, replace=replace, names=names)
 
 
-def _is_checkpointed(cls: type) -> bool:
-    return residual_shape(cls) == "checkpointed"
+def _of_shape(shape: str, *edits: Rewrite) -> Subclasses:
+    def match(cls: type) -> bool:
+        return residual_shape(cls) == shape
 
+    return Subclasses("torch:nn.Module", match=match, edits=edits)
 
-_NAMES = {"add_relu": add_relu}
 
 PATCHES = (
     Patch(
         name="mmdet.resnet_add_relu",
         edits=(
-            Subclasses(
-                "torch:nn.Module",
-                match=_is_flat,
-                edits=(
-                    Rewrite(
-                        "*:forward",
-                        find="$out += $identity; $out = self.relu($out)",
-                        replace="$out = add_relu(self.relu, $out, $identity)",
-                        names=_NAMES,
-                    ),
+            _of_shape(
+                "flat",
+                _rewritten(
+                    "$out += $identity; $out = self.relu($out)",
+                    "$out = add_relu(self.relu, $out, $identity)",
                 ),
             ),
-            Subclasses(
-                "torch:nn.Module",
-                match=_is_checkpointed,
-                edits=(
-                    Rewrite(
-                        "*:forward",
-                        find="$out += $identity; return $out",
-                        replace="return add_relu(self.relu, $out, $identity)",
-                        names=_NAMES,
-                    ),
-                    Rewrite(
-                        "*:forward",
-                        find="$out = self.relu($out); return $out",
-                        replace="return $out",
-                    ),
+            _of_shape(
+                "returned",
+                _rewritten(
+                    "$out += $identity; return self.relu($out)",
+                    "return add_relu(self.relu, $out, $identity)",
                 ),
+            ),
+            _of_shape(
+                "checkpointed",
+                _rewritten(
+                    "$out += $identity; return $out",
+                    "return add_relu(self.relu, $out, $identity)",
+                ),
+                _rewritten("$out = self.relu($out); return $out", "return $out"),
             ),
         ),
         # torch.autograd.graph.increment_version

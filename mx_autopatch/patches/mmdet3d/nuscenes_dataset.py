@@ -2,13 +2,14 @@
 
 Why: to write its results for the devkit, a data set makes each box as one of the devkit's and
      rotates it twice, at 0.13 ms a box: four minutes for the 6,019 frames of the validation
-     set, with 300 boxes each, during which NPUs wait. Migrations replace ``output_to_nusc_box``, often by one with
-     another release's conventions for sizes and headings.
+     set, with 300 boxes each, during which NPUs wait. Migrations replace
+     ``output_to_nusc_box``, often by one with another release's conventions for sizes and
+     headings.
 How: the loops that make the boxes, and the calls that rotate them, are rewritten to helpers
      that compute the same to the last bit (patches/nuscenes_boxes.py). Conventions, ranges and
      everything else stay as the release has them.
-Upstream: mmdet3d/datasets/nuscenes_dataset.py and nuscenes_mono_dataset.py, mmdet3d 0.17 -
-     1.0rc; from 1.1 on this is the metric's business: mmdet3d.nuscenes_metric.
+Upstream: mmdet3d/datasets/nuscenes_dataset.py and nuscenes_mono_dataset.py, mmdet3d 0.5 -
+     1.0.0rc6; from 1.1 on this is the metric's business: mmdet3d.nuscenes_metric.
 Remove when: support for mmcv 1.x ends.
 """
 
