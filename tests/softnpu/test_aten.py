@@ -216,3 +216,23 @@ def test_zero_and_zeros():
     assert torch.zeros(2, 3, dtype=torch.int8, device="npu").tolist() == [[0, 0, 0]] * 2
     assert torch.zeros_like(x.t()[:2], dtype=torch.bool).any().item() is False
     assert x.new_zeros(0).shape == (0,)
+
+
+# ---- convolutions of half precision ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_convolution_of_float16_is_that_of_float32_rounded(transposed):
+    """The CPU's own rounds sums on the way, and takes 50 times as long."""
+    convolve = F.conv_transpose2d if transposed else F.conv2d
+    results = []
+    operands = [torch.randn(2, 64, 6, 5), torch.randn(64, 64, 3, 3) / 8, torch.randn(64)]
+    grad = torch.randn_like(convolve(*operands)).half()
+    for device in (NPU, "cpu"):
+        mine = [t.half().to(device) for t in operands]
+        mine = [(t if device == NPU else t.float()).requires_grad_() for t in mine]
+        output = convolve(*mine)
+        output.backward(grad.to(device, output.dtype))
+        results.append([output.detach(), *(t.grad for t in mine)])
+    for ours, expected in zip(*results):
+        assert torch.equal(ours.cpu(), expected.half())

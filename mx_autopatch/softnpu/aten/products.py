@@ -1,4 +1,4 @@
-"""Products of matrices and convolutions that torch has for GPUs alone."""
+"""Products of matrices and convolutions that torch has for GPUs alone, or is slow at."""
 
 from __future__ import annotations
 
@@ -81,24 +81,35 @@ def conv_depthwise2d(
     return F.conv2d(self, weight, bias, stride, padding, dilation, groups=self.size(-3))
 
 
+def _in_float32(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Of float16 in float32, in which NPUs sum up and the CPU convolves 50 times as fast."""
+    return [t if t is None or t.dtype != torch.float16 else t.float() for t in tensors]
+
+
+def convolution(input: Tensor, weight: Tensor, bias: Tensor | None, *shape: Any) -> Tensor:
+    """Any convolution; ``shape`` is what aten.convolution takes after its tensors."""
+    output: Tensor = _aten.convolution(*_in_float32(input, weight, bias), *shape)
+    return output.to(input.dtype)
+
+
 def convolution_backward(
     grad_output: Tensor,
     input: Tensor,
     weight: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-    output_mask: list[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    bias_sizes: list[int] | None,
+    *shape: Any,
+) -> tuple[Tensor | None, ...]:
     """The gradients of input, weight and bias of any convolution."""
-    shape = (stride, padding, dilation, transposed, output_padding, groups, output_mask)
-    gradients: tuple[Tensor | None, Tensor | None, Tensor | None] = _aten.convolution_backward(
-        grad_output, input, weight, [grad_output.size(1)], *shape
-    )
-    return gradients
+    operands = _in_float32(grad_output, input, weight)
+    gradients = _aten.convolution_backward(*operands, bias_sizes, *shape)
+    return tuple(g if g is None else g.to(input.dtype) for g in gradients)
+
+
+def convolution_backward_overrideable(
+    grad_output: Tensor, input: Tensor, weight: Tensor, *shape: Any
+) -> tuple[Tensor | None, ...]:
+    """The same, with the sizes of the bias known by the gradient."""
+    return convolution_backward(grad_output, input, weight, [grad_output.size(1)], *shape)
 
 
 def masked_scale(self: Tensor, mask: Tensor, scale: float) -> Tensor:
@@ -118,7 +129,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "aten::matmul_backward": matmul_backward,
     "aten::_conv_depthwise2d": conv_depthwise2d,
     "aten::_conv_depthwise2d.out": into_out(conv_depthwise2d),
-    "aten::convolution_overrideable": _aten.convolution.default,
-    "aten::convolution_backward_overrideable": convolution_backward,
+    "aten::convolution": convolution,
+    "aten::convolution_overrideable": convolution,
+    "aten::convolution_backward": convolution_backward,
+    "aten::convolution_backward_overrideable": convolution_backward_overrideable,
     "aten::_masked_scale": masked_scale,
 }
