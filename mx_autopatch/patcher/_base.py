@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 from mx_autopatch.errors import PatchError
 from mx_autopatch.patcher import _targets
-from mx_autopatch.patcher._ledger import ledger
+from mx_autopatch.patcher._ledger import current, ledger
 from mx_autopatch.patcher._units import Unit, calling, frozen
 from mx_autopatch.patcher.reporting import PatchResult
 
@@ -40,7 +40,8 @@ class BasePatch(ABC):
     @property
     def is_applied(self) -> bool:
         """Whether something of it is in force."""
-        return ledger().is_in_force(self.units())
+        books = current()
+        return books is not None and books.is_in_force(self.units())
 
     def get_info(self, show_diff: bool = False) -> str:
         """The patch in a line, with the difference in source below it if asked for."""
@@ -175,9 +176,17 @@ class Patch(BasePatch):
             ),
         )
 
-    def apply(self) -> PatchResult:
-        """Apply the group."""
-        return ledger().result(self.name, self.target_module, self.units())
+    @property
+    def is_applied(self) -> bool:
+        """Whether something of it is in force, in any module that it has been added for."""
+        books, units = current(), [unit for made in self._units.values() for unit in made]
+        if type(self) is not Patch or hasattr(self.func, "predefined"):
+            units = self.units()
+        return books is not None and books.is_in_force(units)
+
+    @property
+    def module(self) -> str:
+        return self.target_module
 
     def __lt__(self, other: Patch) -> bool:
         return self.priority < other.priority
@@ -203,10 +212,11 @@ class LegacyPatch(BasePatch):
             raise ValueError(f"LegacyPatch({name_of(func)}): give target_module='package.module'")
         self.func, self.options, self.target_module = func, options or {}, target_module
         self._patch = Patch(func, self.options)
+        self._patch.name = getattr(func, "__patch_name__", None) or self._patch.name
 
     @property
     def name(self) -> str:
-        name: str = getattr(self.func, "__patch_name__", None) or self._patch.name
+        name: str = self._patch.name
         return name
 
     @property

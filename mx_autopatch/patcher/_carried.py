@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
@@ -106,8 +107,9 @@ def entries(text: str) -> tuple[list[PatchEntry], dict[str, bool]]:
     if content["pid"] == os.getpid():
         return [], {}
     found = []
-    for number, unit in enumerate(content["units"]):
-        name = f"patcher.from_parent_{number + 1}"
+    for number, unit in enumerate(content["units"], start=1):
+        label = re.sub(r"\W", "_", unit["label"])
+        name = f"patcher.from_parent.{number}_{label}"
         edits: tuple[Edit, ...]
         if unit["at_once"]:
             edits = tuple(edit for made in _make(unit) for edit in made.edits)

@@ -15,9 +15,10 @@ from mx_autopatch import bootstrap
 from mx_autopatch.engine.entries import PatchEntry
 from mx_autopatch.engine.session import Session
 from mx_autopatch.errors import PatchError
-from mx_autopatch.model import Outcome, Patch, Status
+from mx_autopatch.model import Outcome, Patch
 from mx_autopatch.patcher._carried import export
-from mx_autopatch.patcher._units import NO_MODULE, Unit
+from mx_autopatch.patcher._telling import tell, tell_failed
+from mx_autopatch.patcher._units import Unit
 from mx_autopatch.patcher.patcher_logger import patcher_logger
 from mx_autopatch.patcher.reporting import OF_STATUS, ORDER, PatchResult, PatchStatus
 
@@ -43,6 +44,14 @@ def ledger() -> Ledger:
         raise PatchError("mx_autopatch could not be started; it has said why on stderr")
     if _ledger is None or _ledger.session is not finder.session:
         _ledger = Ledger(finder.session, started)
+    return _ledger
+
+
+def current() -> Ledger | None:
+    """The ledger of the running engine, if there is one; starts nothing."""
+    finder = bootstrap.active()
+    if _ledger is None or finder is None or finder.session is not _ledger.session:
+        return None
     return _ledger
 
 
@@ -179,13 +188,13 @@ class Ledger:
             try:
                 wanted = all(check() for check in unit.checks)
             except PatchError as error:
-                self._tell_failed(unit, str(error))
+                tell_failed(unit, str(error))
                 return False
             if not wanted:
                 patcher_logger.skipped(f"patch {unit.label}", "its precheck is false")
                 return False
         for module, why in unit.missing.items():
-            self._tell_failed(
+            tell_failed(
                 unit, f"module {module} cannot be imported: {why} (if it turns up, it is patched)"
             )
         return True
@@ -196,12 +205,12 @@ class Ledger:
         unit = holding.unit
         for name in unit.catalog:
             if name not in self.session.entries:
-                self._tell_failed(unit, f"mx_autopatch has no patch {name!r}")
+                tell_failed(unit, f"mx_autopatch has no patch {name!r}")
                 continue
             holding.names.append(name)
             self._by_name[name] = holding
             if self.session.is_on(name):
-                self._tell(holding, self.outcomes(unit))
+                tell(unit, self.outcomes(unit))
             else:
                 holding.switched.append(name)
                 self.session.switch(name, True)
@@ -263,54 +272,4 @@ class Ledger:
         holding = self._by_name.get(name)
         if holding is not None:
             met = [o for o in self.session.report().of(name) if o.trigger == trigger]
-            self._tell(holding, met)
-
-    def _tell(self, holding: Holding, outcomes: list[Outcome]) -> None:
-        unit = holding.unit
-        by_trigger: dict[str, list[Outcome]] = {}
-        for outcome in outcomes:
-            by_trigger.setdefault(outcome.trigger, []).append(outcome)
-        for trigger, met in by_trigger.items():
-            done = [outcome for outcome in met if outcome.status.in_force]
-            if done and not unit.quiet:
-                patcher_logger.applied(f"patch {unit.label} to module {trigger}{_what(done)}")
-            for outcome in met:
-                if outcome.status.is_fault:
-                    self._tell_failed(unit, _fault(outcome), trigger)
-            off = [o for o in met if o.status in (Status.UNMET, Status.DISABLED)]
-            news = [o.reason for o in off if o.target not in unit.aliases]
-            if news and len(off) == len(met) and not unit.quiet:
-                patcher_logger.skipped(f"patch {unit.label} to module {trigger}", news[0])
-
-    def _tell_failed(self, unit: Unit, reason: str, trigger: str = "") -> None:
-        text = f"patch {unit.label}" + (f" to module {trigger}" if trigger else "")
-        if unit.warns:
-            patcher_logger.failed(text, reason)
-        else:
-            patcher_logger.debug(f"{text}: {reason}")
-
-
-_FAULTS = {
-    Status.MISSING: "target not found",
-    Status.CONFLICT: "target taken",
-    Status.FAILED: "it failed",
-}
-
-
-def _fault(outcome: Outcome) -> str:
-    """What is wrong, and whether with a module or with something in one."""
-    if outcome.reason.startswith(NO_MODULE):
-        return outcome.reason
-    where = "" if outcome.kind == "call" else f"{outcome.target}: "
-    return f"{_FAULTS[outcome.status]}: {where}{outcome.reason}"
-
-
-def _what(outcomes: list[Outcome]) -> str:
-    """What a patch has changed, in brackets."""
-    parts = [
-        outcome.reason.partition("\n")[0] if outcome.kind == "call" else outcome.target
-        for outcome in outcomes
-    ]
-    parts = list(dict.fromkeys(part for part in parts if part))
-    shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
-    return f" ({shown})" if shown else ""
+            tell(holding.unit, met)

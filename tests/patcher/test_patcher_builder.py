@@ -148,6 +148,18 @@ def test_apply_without_a_block_and_as_often_as_one_likes() -> None:
     assert studio.paint(1) == ("paint", 1)
 
 
+def test_whether_a_patch_is_in_force(engine: Any) -> None:
+    patch, predefined = Patch(repaint), Patch(msda)
+    assert not patch.is_applied
+    assert bootstrap.active() is None  # asking starts nothing
+    with PatcherBuilder().add_module_patch("studio", patch, predefined).build():
+        assert not patch.is_applied
+        load("studio")
+        assert patch.is_applied
+        assert not predefined.is_applied  # mmcv has not been imported
+    assert not patch.is_applied
+
+
 def test_patches_of_one_function_are_told_apart_by_their_options() -> None:
     def define(studio: Any, options: Any) -> None:
         setattr(studio, options["name"], 1)

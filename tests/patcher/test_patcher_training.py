@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 import pytest
-from helpers import ROOT, environment, python, write_files
+from helpers import HAS_TORCH_NPU, ROOT, environment, python, write_files
 
 if importlib.util.find_spec("mmdet") is None:
     pytest.skip("mmdet is not installed", allow_module_level=True)
@@ -233,6 +233,13 @@ TRAIN = """
         result["mixed calls"] = list(patch.calls)
         result["plain again"] = main()
         result["left over"] = [len(patch.calls), len(seen)]
+        try:
+            steps = dict(skip_first=0, wait=0, warmup=0)
+            builder = patch.PatcherBuilder().with_profiling("traces", 1, **steps).brake_at(1)
+            with builder.build():
+                main()
+        except SystemExit as ended:
+            result["brake"] = [ended.code, [f for _, _, fs in os.walk("traces") for f in fs]]
         result["identical"] = [was is is_ for was, is_ in zip(originals, places())]
         print(json.dumps(result))
 """
@@ -274,6 +281,12 @@ def test_a_spawned_worker_had_the_custom_patch_too(run: Any) -> None:
     assert (in_this_process, processes) == (False, 1)
 
 
+def test_a_profile_is_written_and_the_brake_ends_the_run(run: Any) -> None:
+    status, files = run[0]["brake"]
+    assert status == 0
+    assert [file for file in files if "trace" in file]
+
+
 def test_what_was_said(run: Any) -> None:
     _, stderr = run
     said = [line for line in stderr.splitlines() if line.startswith("[Patcher]")]
@@ -288,3 +301,5 @@ def test_what_was_said(run: Any) -> None:
         "project_focal": "mmdet.models.losses.focal_loss",
     }.items():
         assert any(f"INFO: Applied patch {patch} to module {module} (" in line for line in said)
+    predefined = {line.split()[4] for line in said if "INFO: Applied patch" in line}
+    assert ({"tensor_index", "batch_matmul", "resnet_add_relu"} <= predefined) is HAS_TORCH_NPU
