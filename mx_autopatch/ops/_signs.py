@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import leaky_relu, pad
 
 __all__ = ["activate", "packed", "seen", "signs_shape", "sizes_of", "taps"]
 
@@ -18,7 +18,7 @@ def activate(
     value = value * gain
     if signs is None:
         code = (value < 0).to(torch.uint8)
-        value = torch.where(value < 0, value * slope, value)
+        value = leaky_relu(value, slope)
         limited = value.abs() > clamp
         return value.clamp(-clamp, clamp), code.masked_fill_(limited, 2)
     shift = torch.tensor((0, 2, 4, 6), dtype=torch.uint8, device=signs.device)

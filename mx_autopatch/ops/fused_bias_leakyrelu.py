@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import leaky_relu
 
 from ._check import check_same_device, check_tensor, compute_dtype
 
@@ -78,9 +79,12 @@ def fused_bias_leakyrelu_op(
     scale: float,
 ) -> Tensor:
     value = _biased(input, bias)
-    positive = (value if reference is None else reference) > 0
-    output = torch.where(positive, value * scale, value * (negative_slope * scale))
-    return torch.empty_like(input).copy_(output)
+    if reference is None:
+        output = leaky_relu(value, negative_slope)
+    else:
+        reference = reference.to(value.dtype)
+        output = torch.ops.aten.leaky_relu_backward(value, reference, negative_slope, False)
+    return torch.empty_like(input).copy_(output.mul_(scale))
 
 
 @fused_bias_leakyrelu_op.register_fake

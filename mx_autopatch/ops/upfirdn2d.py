@@ -105,26 +105,27 @@ def resample(
 ) -> Tensor:
     """``upfirdn2d`` in the dtype of ``images``, which must not be half precision."""
     size = _output_size(images, filter, up, down, padding)
-    taps = (filter.to(images.dtype) * gain)[None, None]
-    rows = images.reshape(-1, 1, *images.shape[2:])
+    channels = images.shape[1]
+    # Channel by channel: many times faster than images of one channel each.
+    taps = (filter.to(images.dtype) * gain).expand(channels, 1, *filter.shape)
     top, bottom, left, right = padding
-    if not rows.numel():
+    if not images.numel():
         return images.new_zeros((*images.shape[:2], *size))
     if down == [1, 1] and up != [1, 1]:
         # A transposed convolution does not multiply the zeros. It is as long as
         # the filter reaches on both sides, which the padding is reckoned from.
-        full = conv_transpose2d(rows, taps.flip(2, 3) if flip else taps, stride=up)
+        taps = taps.flip(2, 3) if flip else taps
+        full = conv_transpose2d(images, taps, stride=up, groups=channels)
         top, left = top - filter.shape[0] + 1, left - filter.shape[1] + 1
         bottom, right = size[0] - full.shape[2] - top, size[1] - full.shape[3] - left
-        output = pad(full, (left, right, top, bottom))
-    else:
-        if up != [1, 1]:
-            spread = rows.new_zeros((rows.shape[0], 1, rows.shape[2], up[0], rows.shape[3], up[1]))
-            spread[:, :, :, 0, :, 0] = rows
-            rows = spread.flatten(4).flatten(2, 3)
-        rows = pad(rows, (left, right, top, bottom))
-        output = conv2d(rows, taps if flip else taps.flip(2, 3), stride=down)
-    return output.view(*images.shape[:2], *size)
+        return pad(full, (left, right, top, bottom))
+    if up != [1, 1]:
+        batch, _, height, width = images.shape
+        spread = images.new_zeros((batch, channels, height, up[0], width, up[1]))
+        spread[:, :, :, 0, :, 0] = images
+        images = spread.flatten(4).flatten(2, 3)
+    images = pad(images, (left, right, top, bottom))
+    return conv2d(images, taps if flip else taps.flip(2, 3), stride=down, groups=channels)
 
 
 @torch.library.custom_op(
