@@ -303,6 +303,32 @@ def test_scalers_of_gradients(patched: Any, scaler: str, unscale: bool) -> None:
     equal(both[0][0], both[1][0])
 
 
+@pytest.mark.parametrize("in_buckets", [False, True])
+def test_under_ddp(patched: Any, in_buckets: bool) -> None:
+    """Gradients that lie in its buckets are left there."""
+    dist = torch.distributed
+    dist.init_process_group("hccl", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        models = []
+        for device in ("cpu", "npu"):
+            model = network(device)
+            optimizer = torch.optim.AdamW(groups(model), lr=0.01)
+            if device == "npu":
+                ddp = torch.nn.parallel.DistributedDataParallel
+                wrapped = ddp(model, gradient_as_bucket_view=in_buckets)
+            for number in range(STEPS):
+                optimizer.zero_grad()
+                x = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(number))
+                net = model if device == "cpu" else wrapped
+                net(x.to(device)).square().mean().backward()
+                optimizer.step()
+            models.append(model)
+        equal(*models)
+        assert optimizer._layouts == (0 if in_buckets else 1)
+    finally:
+        dist.destroy_process_group()
+
+
 def test_closures_hooks_and_copies(patched: Any) -> None:
     model, optimizer = pair()[1]
     told: list[str] = []
