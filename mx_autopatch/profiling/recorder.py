@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from mx_autopatch.profiling import tools
-from mx_autopatch.profiling.brake import at_exit
 from mx_autopatch.profiling.progress import Progress, complain
 from mx_autopatch.profiling.settings import Phase, Profile
 
@@ -28,7 +27,8 @@ class Recorder:
         self._recorded: list[int] = []  # in the trace that is being made
         self._written = 0
         self._broken = False
-        self._closes = False
+        self._remarked = False
+        self._missed = False  # whether it was told that nothing was recorded
 
     def begin(self, step: int) -> None:
         """Whatever comes now belongs to this step."""
@@ -58,13 +58,13 @@ class Recorder:
 
     def close(self) -> None:
         """The run ends. Writes what there is of a trace, and says so if there is none."""
-        tool, self._tool = self._tool, None
+        tool = self._tool
         if tool is not None and self._recorded:
+            self._tool = None
             self._try(lambda: self._cut_off(tool))
-        elif tool is not None:
-            self._try(tool.discard)
-        elif not self._written and not self._broken and self._step <= self._profile.first:
-            self._broken = True  # once
+        self.hold()
+        if not (self._written or self._broken or self._missed):
+            self._missed = True
             self._progress.say(
                 f"profile: nothing was recorded: the run ended after step {self._step - 1}, "
                 f"and step {self._profile.first} is the first to be recorded"
@@ -76,9 +76,9 @@ class Recorder:
     def _start(self) -> None:
         self._recorded = []
         self._tool = tools.make(self._profile, self._phase, self._step)
-        if not self._closes:
-            self._closes = True
-            at_exit(self.close)  # registered after torch_npu's own, hence called before it
+        if self._tool.remark and not self._remarked:
+            self._remarked = True
+            complain(self._tool.remark)
 
     def _save(self) -> None:
         tool, self._tool = self._tool, None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from mx_autopatch.profiling.brake import at_exit
 from mx_autopatch.profiling.progress import Progress
 from mx_autopatch.profiling.recorder import Recorder
-from mx_autopatch.profiling.settings import Settings
+from mx_autopatch.profiling.settings import Profile, Settings
 
 __all__ = ["Steps"]
 
@@ -24,7 +25,7 @@ class Steps:
         self._progress = progress or Progress()
         profile = settings.profile
         self._recorder = Recorder(profile, self._progress) if profile else None
-        self._told = False
+        self._begun = False
 
     @property
     def over(self) -> bool:
@@ -34,9 +35,11 @@ class Steps:
 
     def begin(self) -> None:
         """What comes now belongs to the next step."""
-        if not self._told:
-            self._told = True
+        if not self._begun:
+            self._begun = True
             self._progress.say(self._plan())
+            if self._recorder is not None:
+                at_exit(self.close)  # registered after torch_npu's own, hence called before it
         if self._recorder is not None:
             self._recorder.begin(self.count + 1)
 
@@ -57,13 +60,15 @@ class Steps:
 
     def close(self) -> None:
         """No step follows: what is being recorded is written."""
-        if self._recorder is not None:
+        if self._recorder is not None and self._begun:
             self._recorder.close()
 
     def say_stopped(self) -> None:
         """Say that the run ends here."""
-        count = f"after step {self.count}" if self.count else "before the first step"
-        self._progress.say(f"stopped {count} (brake = {self.settings.brake})")
+        brake = self.settings.brake
+        where = f"after step {self.count}" if self.count else "before the first step"
+        why = "" if self.count == brake else "the profile is written; "
+        self._progress.say(f"stopped {where} ({why}brake = {brake})")
 
     def _target(self) -> str:
         """What the run is on its way to; empty if to nothing of ours."""
@@ -77,7 +82,7 @@ class Steps:
         profile, brake, end = self.settings.profile, self.settings.brake, self.settings.end
         parts = []
         if profile is not None:
-            parts.append(f"records {_steps(profile.first, profile.last)} into {profile.path}")
+            parts.append(f"records {_recorded(profile)} into {profile.path}")
             if end is not None and end < profile.first:
                 parts[0] += f", which brake = {brake} comes before"
         if end is not None:
@@ -85,7 +90,9 @@ class Steps:
         return "; ".join(parts)
 
 
-def _steps(first: int, last: int | None) -> str:
+def _recorded(profile: Profile) -> str:
+    first, last = profile.first, profile.last
     if last is None:
         return f"steps from {first} on"
-    return f"step {first}" if first == last else f"steps from {first} to {last}"
+    traces = f" in {profile.repeat} traces" if profile.repeat > 1 else ""
+    return f"step {first}" if first == last else f"steps {first} to {last}{traces}"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mx_autopatch.profiling.progress import complain, rank
+from mx_autopatch.profiling.progress import rank
 from mx_autopatch.profiling.settings import Phase, Profile
 
 __all__ = ["Tool", "make"]
@@ -27,6 +27,8 @@ class Tool(ABC):
 
     #: The library's module.
     library: Any
+    #: What a user should know of what it records.
+    remark = ""
 
     def __init__(self, profile: Profile, phase: Callable[[], Phase], step: int) -> None:
         self.profile = profile
@@ -115,7 +117,7 @@ class TorchTool(Tool):
             return list(supported)
         devices = [activity for activity in supported if activity != host]
         if not devices:
-            complain("profile.level = 0: there is no device here; the CPU is recorded instead")
+            self.remark = "profile.level = 0: there is no device here; the CPU is recorded instead"
         return devices or [host]
 
     def _on_trace_ready(self) -> None:
@@ -145,7 +147,7 @@ class NpuTool(Tool):
         if self.profile.level >= 1:
             return [kind.CPU, kind.NPU]
         if "mx_autopatch.softnpu.install" in sys.modules:
-            complain("profile.level = 0: the soft NPU's work is the CPU's, which is recorded")
+            self.remark = "profile.level = 0: the soft NPU's work is the CPU's, which is recorded"
             return [kind.CPU, kind.NPU]
         return [kind.NPU]
 
@@ -171,7 +173,8 @@ class NpuTool(Tool):
 
     def discard(self) -> None:
         super().discard()
-        self._profiler.prof_if.delete_prof_dir()
+        if os.path.isdir(self._profiler.prof_if.prof_path):  # not while it was warming up
+            self._profiler.prof_if.delete_prof_dir()
 
     def export(self, name: str) -> str:
         if self.profile.export == "chrome":

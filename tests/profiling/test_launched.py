@@ -79,7 +79,22 @@ def test_from_the_command_line(folder: Path) -> None:
     (trace,) = (folder / "traces").iterdir()
     lines = [line for line in done.stderr.splitlines() if line.startswith("mx_autopatch: ")]
     assert f"mx_autopatch: profile: step 4 recorded: {trace}" in lines
-    assert "mx_autopatch: stopped after step 4 (brake = 50)" in lines
+    assert "mx_autopatch: stopped after step 4 (the profile is written; brake = 50)" in lines
+
+
+def test_a_loop_that_ends_before_the_step_to_record(folder: Path) -> None:
+    (folder / "short.py").write_text(
+        "import torch\n"
+        "optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)\n"
+        "for _ in range(7):\n"
+        "    optimizer.step()\n"
+    )
+    env = environment(OMP_NUM_THREADS="1")
+    command = ("-m", "mx_autopatch", "--profile", "traces", "short.py")
+    done = python(*command, cwd=folder, env=env)
+    missed = "nothing was recorded: the run ended after step 7, and step 21 is the first"
+    assert done.stderr.count(missed) == 1
+    assert not (folder / "traces").exists()
 
 
 def test_ranks_that_a_script_spawns(folder: Path) -> None:

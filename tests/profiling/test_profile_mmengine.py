@@ -136,6 +136,16 @@ def test_a_brake_before_it(
     assert "nothing was recorded: the run ended after step 3, and step 21 is the first" in said
 
 
+def test_a_brake_during_the_warm_up(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(brake=20)
+    with pytest.raises(Brake):
+        make_runner(tmp_path, "warming", dict(EPOCH)).train()
+    assert traces(tmp_path) == []
+    assert capsys.readouterr().err.count("nothing was recorded: the run ended after step 20") == 1
+
+
 def test_a_brake_in_the_midst_of_it(start: Start, tmp_path: Path) -> None:
     start(brake=5, skip_first=1, active=8, export="chrome")
     with pytest.raises(Brake):

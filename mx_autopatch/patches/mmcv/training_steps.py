@@ -8,31 +8,15 @@ Upstream: mmcv.runner.BaseRunner, mmcv 1.0 - 1.7.
 Remove when: never; it is a service, not a repair.
 """
 
-from __future__ import annotations
-
-from typing import Any, Callable
-
-from mx_autopatch.model import Call, Context, Patch, Wrap
-
-
-def _follow(context: Context) -> Callable[[], None]:
-    from mx_autopatch.profiling import state
-
-    return state.follow(context.config)
-
-
-def _add_hook(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    from mx_autopatch.profiling import runners
-
-    return runners.add_hook(wrapped, instance, args, kwargs)
-
+from mx_autopatch.model import Call, Patch, Wrap
+from mx_autopatch.patches.runner_steps import add_hook, follow
 
 PATCHES = (
     Patch(
         name="mmcv.training_steps",
         edits=(
-            Call("mmcv.runner.base_runner", _follow),
-            Wrap("mmcv.runner.base_runner:BaseRunner.__init__", _add_hook),
+            Call("mmcv.runner.base_runner", follow),
+            Wrap("mmcv.runner.base_runner:BaseRunner.__init__", add_hook),
         ),
         requires=("configured:profile.path,brake",),
     ),

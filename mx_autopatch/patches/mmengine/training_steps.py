@@ -11,33 +11,17 @@ Upstream: mmengine.runner.Runner.register_hooks, FlexibleRunner's likewise; mmen
 Remove when: never; it is a service, not a repair.
 """
 
-from __future__ import annotations
-
-from typing import Any, Callable
-
-from mx_autopatch.model import Call, Context, Patch, Wrap
-
-
-def _follow(context: Context) -> Callable[[], None]:
-    from mx_autopatch.profiling import state
-
-    return state.follow(context.config)
-
-
-def _add_hook(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    from mx_autopatch.profiling import runners
-
-    return runners.add_hook(wrapped, instance, args, kwargs)
-
+from mx_autopatch.model import Call, Patch, Wrap
+from mx_autopatch.patches.runner_steps import add_hook, follow
 
 PATCHES = (
     Patch(
         name="mmengine.training_steps",
         edits=(
-            Call("mmengine.runner.runner", _follow),
-            Wrap("mmengine.runner.runner:Runner.register_hooks", _add_hook),
-            Call("mmengine.runner._flexible_runner", _follow),
-            Wrap("mmengine.runner._flexible_runner:FlexibleRunner.register_hooks", _add_hook),
+            Call("mmengine.runner.runner", follow),
+            Wrap("mmengine.runner.runner:Runner.register_hooks", add_hook),
+            Call("mmengine.runner._flexible_runner", follow),
+            Wrap("mmengine.runner._flexible_runner:FlexibleRunner.register_hooks", add_hook),
         ),
         requires=("configured:profile.path,brake",),
     ),
