@@ -13,7 +13,9 @@ Upstream: mmdet/core/bbox/samplers (2.x), mmdet/models/task_modules/samplers (3.
 Remove when: they do without unique.
 """
 
-from mx_autopatch.model import Patch, Rewrite
+from __future__ import annotations
+
+from mx_autopatch.model import Context, Patch, Rewrite, When
 
 
 def _without_unique(target: str) -> Rewrite:
@@ -27,7 +29,14 @@ def _without_unique(target: str) -> Rewrite:
 
 _MMDET2 = "mmdet.core.bbox.samplers"
 _MMDET3 = "mmdet.models.task_modules.samplers"
-_HEADS3 = "mmdet.models.dense_heads"
+_HEADS = "mmdet.models.dense_heads"
+
+
+def _samples_itself(context: Context) -> bool | str:
+    return hasattr(context.module.DETRHead, "_get_targets_single") or (
+        "in this release it samples by a sampler"
+    )
+
 
 PATCHES = (
     Patch(
@@ -40,8 +49,11 @@ PATCHES = (
             _without_unique(
                 "mmdet3d.models.task_modules.samplers.pseudosample:PseudoSampler.sample"
             ),
-            _without_unique(f"{_HEADS3}.detr_head:DETRHead._get_targets_single"),
-            _without_unique(f"{_HEADS3}.grounding_dino_head:GroundingDINOHead._get_targets_single"),
+            When(
+                edit=_without_unique(f"{_HEADS}.detr_head:DETRHead._get_targets_single"),
+                condition=_samples_itself,
+            ),
+            _without_unique(f"{_HEADS}.grounding_dino_head:GroundingDINOHead._get_targets_single"),
         ),
         requires=("device:npu",),
     ),
