@@ -112,6 +112,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("mmcv.parallel._functions",),
         True,
     ),
+    "mmcv.sync_bn": (
+        "mx_autopatch.patches.mmcv.sync_bn",
+        ("mmcv.ops.sync_bn",),
+        True,
+    ),
     "mmcv.torchvision_urls": (
         "mx_autopatch.patches.mmcv.torchvision_urls",
         ("mmcv.runner.checkpoint",),
@@ -120,6 +125,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "mmcv.training_steps": (
         "mx_autopatch.patches.mmcv.training_steps",
         ("mmcv.runner.base_runner",),
+        True,
+    ),
+    "mmcv.upfirdn2d": (
+        "mx_autopatch.patches.mmcv.upfirdn2d",
+        ("mmcv.ops.upfirdn2d",),
         True,
     ),
     "mmcv.version_gate": (

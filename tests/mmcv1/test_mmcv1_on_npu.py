@@ -29,25 +29,35 @@ def test_as_on_the_cpu(tmp_path: Path, script: str) -> None:
 
 
 FILTERS = """
+import sys
+
 import torch
 from mmcv.ops import upfirdn2d
 
 torch.manual_seed(0)
 image, kernel = torch.randn(2, 3, 7, 6), torch.rand(3, 2)
-results = []
-for device in "cpu", "npu":  # mmcv's own Python, and its extension's function
+native = sys.modules["mmcv.ops.upfirdn2d"].upfirdn2d_native
+calls = {
+    "mmcv's own": (lambda x, k: native(x, k, 2, 3, 2, 2, 1, 0, 2, 1), "cpu"),
+    "cpu": (lambda x, k: upfirdn2d(x, k, (2, 3), 2, (1, 0, 2, 1)), "cpu"),
+    "npu": (lambda x, k: upfirdn2d(x, k, (2, 3), 2, (1, 0, 2, 1)), "npu"),
+}
+results = {}
+for name, (f, device) in calls.items():
     x = image.to(device).requires_grad_()
-    out = upfirdn2d(x, kernel.to(device), (2, 3), 2, (1, 0, 2, 1))
+    out = f(x, kernel.to(device))
     weight = torch.arange(1.0, out.numel() + 1).cos().view(out.shape).to(device)
     (grad,) = torch.autograd.grad((out * weight).sum(), x)
-    results.append([out.cpu(), grad.cpu()])
-torch.testing.assert_close(*results)
-print("as on the CPU")
+    results[name] = [out.cpu(), grad.cpu()]
+    torch.testing.assert_close(results[name], results["mmcv's own"])
+print(*results)
 """
 
 
-def test_filters_have_another_calling_convention(tmp_path: Path) -> None:
+@pytest.mark.parametrize("disabled", ["", "mmcv.upfirdn2d"])
+def test_filters_have_another_calling_convention(tmp_path: Path, disabled: str) -> None:
+    """With the patch, and by the extension's function on npu."""
     (tmp_path / "filters.py").write_text(FILTERS)
-    env = environment(active=True)
+    env = environment(active=True, MX_AUTOPATCH_DISABLE=disabled)
     done = python("filters.py", cwd=tmp_path, env=env, warnings=False, timeout=120)
-    assert done.stdout == "as on the CPU\n"
+    assert done.stdout == "mmcv's own cpu npu\n"

@@ -79,7 +79,8 @@ def _computed_here(value: "Tensor", value_spatial_shapes: Any, *args: Any, **kwa
     return (
         value.device.type in ("npu", "cpu")
         and hasattr(value_spatial_shapes, "cumsum")
-        and not torch.jit.is_tracing()  # of torch.onnx's exporter, too
+        # Of torch.onnx's exporter, too.
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     )
 
 
