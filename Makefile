@@ -9,7 +9,7 @@ MMCV1 := .venv-mmcv1/bin
 # A file's tests share what they import, so a file is one job.
 TOGETHER := -n auto --dist loadfile
 
-.PHONY: zoo parity demo test check lanes npu mmcv1 index bench clean
+.PHONY: zoo parity demo demo-npu demo-mmcv1 test check lanes npu mmcv1 index bench clean
 
 # Make the virtual environment $(1), in which packages come from $(2) where it has none.
 define layer
@@ -57,6 +57,13 @@ demo: $(VENV)/ready
 demo-npu: .venv-npu/ready
 	rm -rf work_dirs/demo_npu
 	OMP_WAIT_POLICY=passive $(NPU)/python examples/demo_npu.py
+
+# A script written for mmcv 1.x: mmdet 2.28's RetinaNet. DEVICE=soft: in half precision, as
+# mmdet 2.28 trains on NPUs.
+demo-mmcv1: DEVICE = cpu
+demo-mmcv1: .venv-mmcv1/ready
+	OMP_WAIT_POLICY=passive $(MMCV1)/python -m mx_autopatch --device $(DEVICE) \
+		examples/train_detector_mmcv1.py
 
 test: check npu mmcv1 lanes
 
