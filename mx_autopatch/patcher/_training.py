@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeVar
 
 from mx_autopatch import profiling
-from mx_autopatch.model import Call, Context
+from mx_autopatch.model import Call, Context, NotNeeded
 from mx_autopatch.patcher._units import Unit
 
 _DEFAULTS = {"skip_first": 20, "wait": 1, "warmup": 1, "active": 1, "repeat": 1}
@@ -65,26 +66,31 @@ class Training:
 
 
 def internal_format(allow: bool) -> Unit:
-    """The setting of the NPU's own tensor formats, made when torch_npu is there."""
+    """The setting of the NPU's own tensor formats, made when torch is there and has an NPU.
+
+    After torch.transfer_to_npu, which turns them off.
+    """
 
     def configure(context: Context) -> Any:
-        import torch
-
-        config: Any = torch.npu.config  # type: ignore[attr-defined]
-        before = getattr(config, "allow_internal_format", None)
-        config.allow_internal_format = allow
+        torch_npu: Any = sys.modules.get("torch_npu")
+        if torch_npu is None:
+            raise NotNeeded("there is no torch_npu")
+        # torch.npu.config can be written, but not read.
+        before = torch_npu._C._npu_getOption("ALLOW_INTERNAL_FORMAT")
+        torch_npu.npu.config.allow_internal_format = allow
 
         def back() -> None:
-            if before is not None:
-                config.allow_internal_format = before
+            # Never set is None, which is as good as enabled.
+            torch_npu.npu.config.allow_internal_format = before != b"disable"
 
         return f"torch.npu.config.allow_internal_format = {allow}", back
 
     return Unit(
         label="allow_internal_format",
-        where="torch_npu",
+        where="torch",
         identity=("internal format", allow),
-        edits=(Call("torch_npu", configure),),
+        edits=(Call("torch", configure),),
+        priority=100,
         quiet=True,
         reference=(units_of_format, {"allow": allow}),
     )

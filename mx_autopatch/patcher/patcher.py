@@ -156,7 +156,7 @@ class Patcher(Training):
         """Let the NPU lay tensors out in formats of its own, or not."""
         self._internal_format = allow
         if self._applied:
-            self._hold_own(internal_format(allow))
+            self._hold_format()
         return self
 
     def disallow_internal_format(self) -> Patcher:
@@ -176,7 +176,7 @@ class Patcher(Training):
             if one.conflicts_with(other):
                 raise ValueError(advice(one, other))
         if allow_internal_format is not None:
-            self._internal_format = allow_internal_format
+            self.allow_internal_format(allow_internal_format)
         books = self._books()  # which may find that nothing of ours is in force any more
         if not self._applied:
             self._applied = True
@@ -186,7 +186,7 @@ class Patcher(Training):
                 if unit not in held:
                     self._hold_own(unit)
             self._hold_own(CatalogPatch("torch.transfer_to_npu", quiet=True).units()[0])
-            self._hold_own(internal_format(self._internal_format))
+            self._hold_format()
             for name in profiling.PATCHES if self._profile or self._brake is not None else ():
                 self._hold_own(CatalogPatch(name, quiet=True).units()[0])
             self._configure_training()
@@ -233,6 +233,13 @@ class Patcher(Training):
             self._ledger = current
             self._forget()
         return current
+
+    def _hold_format(self) -> None:
+        unit = internal_format(self._internal_format)
+        for holding in [held for held in self._own if held.unit.label == unit.label]:
+            self._own.remove(holding)
+            self._books().let_go(holding)
+        self._hold_own(unit)
 
     def _hold_own(self, unit: Unit) -> None:
         holding = self._books().hold(unit)  # which may begin a new list
