@@ -54,6 +54,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("mmcv._ext",),
         True,
     ),
+    "mmcv.ext_on_npu": (
+        "mx_autopatch.patches.mmcv.ext_on_npu",
+        ("mmcv._ext",),
+        True,
+    ),
     "mmcv.modulated_deform_conv2d": (
         "mx_autopatch.patches.mmcv.modulated_deform_conv2d",
         ("mmcv.ops.modulated_deform_conv",),
@@ -101,7 +106,6 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "mmcv.sparse_conv3d": (
         "mx_autopatch.patches.mmcv.sparse_conv3d",
         (
-            "mmcv._ext",
             "mmcv.ops.sparse_conv",
             "mmcv.ops.sparse_ops",
         ),

@@ -4,11 +4,11 @@ Why: mmcv's extension has sparse convolution for CUDA only (``indice_conv_forwar
      implementation for device npu:0 not found``), and its wheels have it nowhere else.
      ``fused_indice_conv`` does not run on any device (``filters.dtypes``).
 How: for tensors of the device npu, mx_driving's SubMConv3d and SparseConv3d in place of a
-     layer of mmcv's where it is installed and covers the layer; else, and for 2D, 4D,
-     inverse and transposed convolution and for pooling, mx_autopatch.ops.indice_conv and its
-     kin in place of what the extension has. Pairs that mx_driving has found are calculated
-     for mmcv when a later layer of the same ``indice_key`` asks for them. For other tensors
-     mmcv's own code runs.
+     layer of mmcv's where it is installed and covers the layer. Pairs that mx_driving has
+     found are calculated for mmcv when a later layer of the same ``indice_key`` asks for
+     them. For other layers, as those of 2D, 4D, inverse and transposed convolution, and for
+     pooling, mmcv's code runs, and calls mx_autopatch.ops.indice_conv and its kin: by
+     mmcv.ext, or in a compiled extension by mmcv.ext_on_npu.
 Upstream: mmcv/ops/{sparse_conv,sparse_ops}.py, mmcv 1.4.6 - 2.2.
 Remove when: mmcv ships an extension for NPUs that has sparse convolution.
 """
@@ -16,7 +16,7 @@ Remove when: mmcv ships an extension for NPUs that has sparse convolution.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union, overload
 
-from mx_autopatch.model import Context, NotNeeded, Patch, Replace, Rewrite, Wrap
+from mx_autopatch.model import Patch, Rewrite, Wrap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,34 +136,10 @@ def _result(
     return output
 
 
-def _ours(name: str) -> Callable[[Context], Any]:
-    def of_virtual(context: Context) -> Any:
-        from mx_autopatch import mmcv_ext
-
-        function = getattr(mmcv_ext, name)
-        if getattr(context.module, name) is function:
-            raise NotNeeded("mmcv._ext is mx_autopatch.mmcv_ext")
-        return function
-
-    return of_virtual
-
-
-def _on_npu(tensor: "Tensor", *args: Any, **kwargs: Any) -> bool:
-    return tensor.device.type == "npu"
-
-
-_NAMES = (
-    *(f"get_indice_pairs_{d}d_forward" for d in (2, 3, 4)),
-    *(f"get_indice_pairs_{d}d_backward" for d in (2, 3)),
-    *("indice_conv_forward", "indice_conv_backward", "fused_indice_conv_forward"),
-    *("indice_maxpool_forward", "indice_maxpool_backward"),
-)
-
 PATCHES = (
     Patch(
         name="mmcv.sparse_conv3d",
         edits=(
-            *(Replace(f"mmcv._ext:{name}", factory=_ours(name), guard=_on_npu) for name in _NAMES),
             Wrap("mmcv.ops.sparse_conv:SparseConvolution.forward", _forward),
             Rewrite(
                 "mmcv.ops.sparse_ops:fused_indice_conv",
