@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from mx_autopatch.registries.sources import Source
 from mx_autopatch.registries.static import Entry, Model
 
-__all__ = ["Finding", "custom_imports", "find", "hindrance", "near"]
+__all__ = ["Finding", "Registered", "custom_imports", "find", "hindrance", "near"]
 
 _NEAR = 5
 
@@ -34,20 +34,49 @@ _REGISTERED = re.compile(
 )
 
 
+class Registered:
+    """Who registers a name, in some modules; a file is read when a name in it is asked for."""
+
+    def __init__(self, model: Model, modules: Iterable[Source]) -> None:
+        self._model = model
+        self._sources = [source for source in modules if "register_module" in source.text]
+        self._entries: dict[str, list[Entry]] = {}
+        self._named: dict[str, list[Entry]] = {}
+
+    def named(self, name: str) -> list[Entry]:
+        """The entries of that name, in the order of the modules."""
+        if name not in self._named:
+            self._named[name] = [
+                entry
+                for source in self._sources
+                if name in source.text
+                for entry in self._of(source)
+                if entry.name == name
+            ]
+        return self._named[name]
+
+    def near(self, name: str) -> list[Entry]:
+        """The entries of names that ``name`` may be a slip of."""
+        names = {known for source in self._sources for known in _REGISTERED.findall(source.text)}
+        return [entry for close in sorted(near(name, names)) for entry in self.named(close)]
+
+    def _of(self, source: Source) -> list[Entry]:
+        if source.name not in self._entries:
+            self._entries[source.name] = list(self._model.entries([source]))
+        return self._entries[source.name]
+
+
 def find(model: Model, modules: Iterable[Source], key: str) -> Finding:
     """Who registers ``key``, which may be written with its scope (``mmdet.ResNet``).
 
     Only files that have the name in them are read, or a near name if none registers it.
     """
     scope, _, name = key.rpartition(".")
-    sources = list(modules)
-    found = _registering(model, sources, {name})
+    registered = Registered(model, modules)
+    found = registered.named(name)
     if scope:
         found = [entry for entry in found if entry.registry.scope == scope] or found
-    if found:
-        return Finding(tuple(found))
-    names = {known for source in sources for known in _REGISTERED.findall(source.text)}
-    return Finding(near=tuple(_registering(model, sources, near(name, names))))
+    return Finding(tuple(found)) if found else Finding(near=tuple(registered.near(name)))
 
 
 def near(name: str, names: Iterable[str]) -> set[str]:
@@ -57,11 +86,6 @@ def near(name: str, names: Iterable[str]) -> set[str]:
         folded.setdefault(known.lower(), set()).add(known)
     close = difflib.get_close_matches(name.lower(), folded, n=_NEAR, cutoff=0.75)
     return {known for match in close for known in folded[match]}
-
-
-def _registering(model: Model, sources: list[Source], names: set[str]) -> list[Entry]:
-    likely = [source for source in sources if any(name in source.text for name in names)]
-    return [entry for entry in model.entries(likely) if entry.name in names]
 
 
 def custom_imports(modules: Iterable[str]) -> str:

@@ -1,0 +1,153 @@
+"""The exported package as a whole: from a config to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mx_autopatch.export import config as configs
+from mx_autopatch.export.closure import Closure, Symbol, closure
+from mx_autopatch.export.config import ExportError, Types
+from mx_autopatch.export.emit import PACK, Emitter, Layout
+from mx_autopatch.registries.packages import with_registries
+from mx_autopatch.registries.search import Registered
+from mx_autopatch.registries.static import Entry, Model, StaticRegistry
+
+__all__ = ["Package", "build"]
+
+#: What an exported package goes on importing.
+_BASES = frozenset({"mmengine", "mmcv"})
+
+
+@dataclass
+class Package:
+    """Files to write, by their path below the output folder."""
+
+    files: dict[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write all files below ``folder``, which is made."""
+        for name, text in sorted(self.files.items()):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def build(config: str, model_only: bool = False) -> Package:
+    """The package for one config; see the issue's layout. Imports none of what it exports.
+
+    Raises:
+        ExportError: the config cannot be read, or names what is not there.
+    """
+    path = configs.locate(config)
+    content = configs.load(path)
+    scope = configs.scope_of(content, path)
+    if model_only:
+        content = configs.of_model(content)
+    model = Model()
+    registered = _registered(model, scope)
+    roots = _roots(content, Types(model, registered, scope), path)
+    inside = {symbol.module.partition(".")[0] for symbol in roots} | {scope}
+    found = closure(model, inside - _BASES, roots, registered)
+    modules = {name: model.sources.get(name) for name in found.statements}
+    layout = Layout({n: s for n, s in modules.items() if s is not None}, scope)
+    package = Package()
+    emitter = Emitter(found, layout)
+    for name in sorted(found.statements):
+        package.files[_file(layout[name])] = emitter.module(name)
+    package.files[f"{PACK}/registry.py"] = _registry_module(found)
+    _add_inits(package, [layout[name] for name in found.statements], _registering(found, layout))
+    name = path.stem.replace("-", "_").replace(".", "_")
+    package.files[f"{PACK}/configs/{name}.py"] = _config_text(content)
+    package.files["manifest.json"] = _manifest(found, layout)
+    return package
+
+
+def _registered(model: Model, scope: str) -> Registered:
+    packages = dict.fromkeys([scope, *with_registries()])
+    return Registered(model, [s for package in packages for s in model.sources.of(package)])
+
+
+def _registering(found: Closure, layout: Layout) -> list[str]:
+    """The modules of the pack that register something, when they are imported."""
+    return sorted(
+        layout[name]
+        for name, taken in found.statements.items()
+        if any("register_module" in statement.text for statement in taken.values())
+    )
+
+
+def _roots(content: dict[str, Any], types: Types, path: Path) -> set[Symbol | Entry]:
+    """What the config's types mean; each type is rewritten to the name that the pack has."""
+    roots: set[Symbol | Entry] = set()
+    for keys, each in configs.walk(content):
+        value = each["type"]
+        found = types.find(value, keys)
+        for one in found:
+            place = one.module.partition(".")[0]
+            if place in _BASES:
+                continue
+            roots.add(one)
+            each["type"] = value.rpartition(".")[2]
+        if not found and "." in value and value.partition(".")[0] not in (*_BASES, "torch"):
+            raise ExportError(f"{path}: {'.'.join(keys)}: type {value!r}: nothing registers it")
+    if not roots:
+        raise ExportError(f"{path}: nothing in it comes from a package that could be exported")
+    content["default_scope"] = PACK
+    content["custom_imports"] = {"imports": [PACK], "allow_failed_imports": False}
+    return roots
+
+
+def _file(module: str) -> str:
+    return module.replace(".", "/") + ".py"
+
+
+def _registry_module(found: Closure) -> str:
+    lines = ['"""The registries of this package, children of mmengine\'s."""', ""]
+    made: dict[str, StaticRegistry] = {}
+    for registry in sorted(found.registries.values(), key=lambda registry: registry.place):
+        made.setdefault(registry.place.partition(":")[2], registry)
+    lines.append("from mmengine import registry as root")
+    lines.append("from mmengine.registry import Registry")
+    lines.append("")
+    for name, registry in sorted(made.items()):
+        top = registry.root.place.partition(":")[2] if registry.parent else ""
+        parent = f", parent=root.{top}" if top else ""
+        lines.append(f"{name} = Registry({registry.name!r}{parent}, scope={PACK!r})")
+    return "\n".join(lines) + "\n"
+
+
+def _add_inits(package: Package, modules: Iterable[str], registering: list[str]) -> None:
+    folders = {PACK, f"{PACK}.configs"}
+    for module in modules:
+        parts = module.split(".")[:-1]
+        folders |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    for folder in folders:
+        package.files.setdefault(f"{folder.replace('.', '/')}/__init__.py", "")
+    imports = "".join(f"import {module}  # noqa: F401\n" for module in registering)
+    text = f'"""Whatever is registered, when this package is imported."""\n\n{imports}'
+    package.files[f"{PACK}/__init__.py"] = text
+
+
+def _config_text(content: dict[str, Any]) -> str:
+    from mmengine.config import Config
+
+    text: str = Config(content).pretty_text
+    return text
+
+
+def _manifest(found: Closure, layout: Layout) -> str:
+    content = {
+        "modules": {
+            layout[name]: {
+                "from": name,
+                "symbols": sorted({n for s in taken.values() for n in s.binds}),
+            }
+            for name, taken in sorted(found.statements.items())
+        },
+        "unresolved": found.unresolved,
+    }
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
