@@ -9,7 +9,7 @@ MMCV1 := .venv-mmcv1/bin
 # A file's tests share what they import, so a file is one job.
 TOGETHER := -n auto --dist loadfile
 
-.PHONY: zoo parity demo demo-npu demo-mmcv1 test check lanes npu mmcv1 index bench clean
+.PHONY: zoo parity demo demo-npu demo-mmcv1 test check lanes npu mmcv1 index table bench clean
 
 # Make the virtual environment $(1), in which packages come from $(2) where it has none.
 define layer
@@ -100,6 +100,10 @@ lanes: $(VENV)/ready
 index: $(VENV)/ready
 	$(BIN)/python -m mx_autopatch.patches
 	$(BIN)/ruff format -q mx_autopatch/patches/index.py
+
+# After `make index`: the README's table of patches, measured in every lane.
+table: .venv-mmcv1/ready
+	$(BIN)/python tests/patch_table.py
 
 bench: $(VENV)/ready
 	for script in startup import_module call import_mmdet; do $(BIN)/python benchmarks/$$script.py || exit 1; done
