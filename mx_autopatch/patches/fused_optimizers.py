@@ -24,23 +24,27 @@ from __future__ import annotations
 import copyreg
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing import reductions
+
+from mx_autopatch.patches.fused_parts import (
+    Part,
+    StorageWeakRef,
+    flatten,
+    gradient_can,
+    parameter_can,
+    state_can,
+    states_of,
+    unflatten,
+)
 
 __all__ = ["fuse", "unfuse_all"]
 
-# torch's annotations have gaps.
-_flatten: Any = torch._utils._flatten_dense_tensors
-_unflatten: Any = torch._utils._unflatten_dense_tensors
-_StorageWeakRef: Any = reductions.StorageWeakRef
-
 #: Options that choose another implementation where they are given, and not False.
 _OPTIONS = ("fused", "capturable", "differentiable", "maximize")
-_FORMATS = ("NCHW", "ND", "NCDHW")
 #: How often the parameters may be laid out anew before that is left.
 _LAYOUTS = 4
 
@@ -61,7 +65,7 @@ def fuse(optimizer: Any) -> bool:
     places = {p.device for p in parameters}
     if len(places) != 1 or next(iter(places)).type != "npu":
         return False
-    if not all(_is_plain(group) for group in optimizer.param_groups):
+    if not all(_is_plain(group, base) for group in optimizer.param_groups):
         return False
     optimizer.__class__ = _fused_class(base)
     optimizer._begin()
@@ -76,8 +80,10 @@ def unfuse_all() -> None:
         _alive.discard(optimizer)
 
 
-def _is_plain(group: dict[str, Any]) -> bool:
+def _is_plain(group: dict[str, Any], base: Any) -> bool:
     if group.get("foreach") is not None or any(group.get(name) for name in _OPTIONS):
+        return False
+    if group.get("decoupled_weight_decay") and base is torch.optim.Adam:
         return False
     numbers = (group["lr"], *group.get("betas", ()))
     return not any(isinstance(number, Tensor) for number in numbers)
@@ -92,47 +98,6 @@ def _fused_class(base: Any) -> Any:
     return type(base.__name__, (_Fused, fused, base), members)
 
 
-class _Part:
-    """Parameters whose step is computed as one: of a group, of a dtype, equally old."""
-
-    def __init__(self, group: int, names: Sequence[str]) -> None:
-        self.group = group
-        self.names = names
-        self.parameters: list[Tensor] = []
-        self.step = 0
-        #: Name of a state -> the tensor of all parameters, and that of each, a view of it.
-        self.states: dict[str, Any] = {}
-        self.views: list[list[Tensor]] = []
-        self.places: list[int] = []
-
-    def lay_out(self, state: dict[Any, Any]) -> None:
-        """Put parameters and states into one tensor each."""
-        from torch_npu.utils import npu_combine_tensors
-
-        self.flat = npu_combine_tensors(self.parameters)
-        _keep(self.flat, self.parameters)
-        self.places = [p.data_ptr() for p in self.parameters]
-        for name in self.names:
-            each = [state[p][name] for p in self.parameters]
-            flat = _flatten(each)
-            views = list(_unflatten(flat, self.parameters))
-            for p, view in zip(self.parameters, views):
-                state[p][name] = view
-            self.states[name] = flat
-            self.views.append(views)
-        self.states["step"] = self.step
-
-    def holds(self, state: dict[Any, Any]) -> bool:
-        """Whether parameters and states are where they were put."""
-        if [p.data_ptr() for p in self.parameters] != self.places:
-            return False
-        return all(
-            state[p].get(name) is view
-            for name, views in zip(self.names, self.views)
-            for p, view in zip(self.parameters, views)
-        )
-
-
 class _Fused:
     """What takes torch_npu's way of keeping tensors together from its optimizers."""
 
@@ -145,7 +110,7 @@ class _Fused:
     __getstate__: Callable[[], Any]
 
     def _begin(self) -> None:
-        self._parts: list[_Part] | None = None
+        self._parts: list[Part] | None = None
         self._layouts = 0
         #: Of each part: its gradients in one tensor, and each of them as a view of that.
         self._gradients: list[tuple[Tensor, list[Tensor]]] = []
@@ -177,7 +142,7 @@ class _Fused:
                 for group in sorted({part.group for part in self._parts or ()}):
                     self._group_step(group)
             else:
-                self._leave()
+                self._parts = None  # which that step does not keep up to date
                 _own_step(self._base)(self)
             self._forget_gradients()
         return loss
@@ -236,9 +201,9 @@ class _Fused:
         ]
         if self._are_current(having):
             return True
-        if not having or not all(_is_plain(group) for group in self.param_groups):
+        if not having or not all(_is_plain(group, self._base) for group in self.param_groups):
             return False
-        if not all(_gradient_can(p, self._flats) for _, p in having):
+        if not all(gradient_can(p, self._flats) for _, p in having):
             return False
         if not self._hold(having) and not self._lay_out(having):
             return False
@@ -257,7 +222,7 @@ class _Fused:
         parts = self._parts or ()
         held = {(part.group, id(p)) for part in parts for p in part.parameters}
         return held == {(number, id(p)) for number, p in having} and all(
-            part.names == _states(self.param_groups[part.group]) and part.holds(self.state)
+            part.names == states_of(self.param_groups[part.group]) and part.holds(self.state)
             for part in parts
         )
 
@@ -265,14 +230,14 @@ class _Fused:
         self._parts = None
         if self._layouts >= _LAYOUTS:
             return False
-        parts: dict[Any, _Part] = {}
+        parts: dict[Any, Part] = {}
         for number, p in having:
-            names = _states(self.param_groups[number])
+            names = states_of(self.param_groups[number])
             state = self.state.get(p, {})
-            if not _parameter_can(p) or not all(_state_can(state.get(n), p) for n in names):
+            if not parameter_can(p) or not all(state_can(state.get(n), p) for n in names):
                 return False  # or torch's own step has not made its state yet
             step = int(state.get("step", 0))
-            part = parts.setdefault((number, p.device, p.dtype, step), _Part(number, names))
+            part = parts.setdefault((number, p.device, p.dtype, step), Part(number, names))
             part.step = step
             part.parameters.append(p)
         self._layouts += 1
@@ -281,22 +246,17 @@ class _Fused:
         self._parts = list(parts.values())
         return True
 
-    def _leave(self) -> None:
-        """Before a step of torch's own, which the parts do not take."""
-        if self._parts:
-            self._parts = None
-
     def _gather(self) -> None:
         """Lay the gradients together, and give the lists that torch_npu's steps go by."""
         parts = self._parts or []
         self._gradients = []
         for part in parts:
-            flat = _flatten([p.grad for p in part.parameters])
-            views = list(_unflatten(flat, part.parameters))
+            flat = flatten([p.grad for p in part.parameters])
+            views = list(unflatten(flat, part.parameters))
             for p, view in zip(part.parameters, views):
                 p.grad = view
             self._gradients.append((flat, views))
-        references = (_StorageWeakRef(flat.untyped_storage()) for flat, _ in self._gradients)
+        references = (StorageWeakRef(flat.untyped_storage()) for flat, _ in self._gradients)
         self._flats = {reference.cdata: reference for reference in references}
         lists: list[list[list[Any]]] = [[[] for _ in self.param_groups] for _ in range(3)]
         for part, (flat, _) in zip(parts, self._gradients):
@@ -313,75 +273,3 @@ def _own_step(base: type[Any]) -> Callable[..., Any]:
     while getattr(step, "hooked", False):
         step = step.__wrapped__
     return step  # type: ignore[no-any-return]
-
-
-def _states(group: dict[str, Any]) -> tuple[str, ...]:
-    """The names of the tensors that torch's optimizer keeps for each parameter."""
-    if "betas" not in group:
-        return ("momentum_buffer",) if group["momentum"] else ()
-    return ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
-
-
-def _owns_memory(tensor: Tensor) -> bool:
-    return (
-        tensor.storage_offset() == 0
-        and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    )
-
-
-def _parameter_can(p: Tensor) -> bool:
-    """Whether a parameter may be moved: nothing else lies in its memory, in any order."""
-    import torch_npu
-
-    return (
-        type(p) in (Tensor, torch.nn.Parameter)
-        and p.device.type == "npu"
-        and p.dtype in (torch.float32, torch.float16)
-        and p.is_contiguous()
-        and p.numel() > 0
-        and _owns_memory(p)
-        and str(torch_npu.get_npu_format(p)).rpartition(".")[2] in _FORMATS
-    )
-
-
-def _state_can(state: Any, p: Tensor) -> bool:
-    return (
-        isinstance(state, Tensor)
-        and state.shape == p.shape
-        and state.dtype is p.dtype
-        and state.device == p.device
-    )
-
-
-def _gradient_can(p: Tensor, flats: Mapping[int, Any]) -> bool:
-    """Whether another gradient may take its place: not so in the buckets of DDP."""
-    grad = p.grad
-    return (
-        type(grad) is Tensor
-        and grad.layout is torch.strided
-        and grad.dtype is p.dtype
-        and grad.device == p.device
-        and not grad.requires_grad
-        and (_owns_memory(grad) or grad.untyped_storage()._cdata in flats)
-    )
-
-
-# -- memory that is held as long as any tensor over it -------------------------------------------
-
-_kept: list[tuple[Tensor, list[Any]]] = []
-
-
-def _keep(flat: Tensor, parameters: Sequence[Tensor]) -> None:
-    """Hold ``flat`` as long as one of the parameters' storages, which point into it, is there."""
-    _kept.append((flat, [_StorageWeakRef(p.untyped_storage()) for p in parameters]))
-    for p in parameters:
-        weakref.finalize(p, _let_go).atexit = False
-    _let_go()
-
-
-def _let_go() -> None:
-    _kept[:] = [
-        (flat, storages)
-        for flat, storages in _kept
-        if not all(storage.expired() for storage in storages)
-    ]

@@ -13,7 +13,7 @@ How: an optimizer that is made with all its parameters on one NPU gets a class d
      says what of that torch_npu's own lack).
      For 62 parameters a step of AdamW calls 10 operators on the device: 496 one by one, and 8
      of torch's foreach, which is the default on Ascend 910B with a torch_npu that says so.
-     There it is clipping that gains, and what asks for ``clip_grad_norm_fused_``.
+     There the number of calls is no reason to want it; ``clip_grad_norm_fused_`` may be.
      The step is torch's own for parameters elsewhere, of other dtypes than float32 and
      float16, in memory that they share (FSDP, buckets of ZeRO), not contiguous, or in
      a private format; with sparse gradients, or such as lie in DDP's buckets; with maximize,
