@@ -51,6 +51,12 @@ class Item:
     def _units_of(self, patch: BasePatch) -> list[Unit]:
         return patch.units(self.module) if type(patch) is Patch else patch.units()
 
+    def holds(self, names: set[str]) -> bool:
+        """Whether something is held for a single patch of a group that has one of these names."""
+        if not (self.held and is_group(self.patch)):
+            return False
+        return any(patch.name in names for patch in self.patch.patches(self.options))
+
     def conflicts_with(self, other: Item) -> bool:
         """Whether one of the two names the other as what it cannot be on together with."""
         mine, theirs = (getattr(item.patch, "conflicts_with", None) or () for item in (self, other))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mx_autopatch import profiling
 from mx_autopatch.errors import AutopatchError
-from mx_autopatch.patcher import _substitutes
 from mx_autopatch.patcher._base import BasePatch, Patch
+from mx_autopatch.patcher._importing import Importing
 from mx_autopatch.patcher._items import Item, advice, is_group
 from mx_autopatch.patcher._ledger import Holding, Ledger, ledger
 from mx_autopatch.patcher._predefined import CatalogPatch, named
-from mx_autopatch.patcher._substitutes import Replacement, replace_with
+from mx_autopatch.patcher._substitutes import replace_with
 from mx_autopatch.patcher._training import Training, internal_format
 from mx_autopatch.patcher._units import Unit
 from mx_autopatch.patcher.patcher_logger import patcher_logger
@@ -23,7 +22,7 @@ from mx_autopatch.patcher.reporting import PatchStatus
 __all__ = ["Patch", "Patcher", "PatcherBuilder", "replace_with"]  # noqa: F822  see __getattr__
 
 
-class Patcher(Training):
+class Patcher(Importing, Training):
     """Applies patches in a ``with`` block, or from ``apply()`` on.
 
     A patch takes effect the moment its module has been imported, at once if that is so
@@ -44,12 +43,12 @@ class Patcher(Training):
         blacklist: Iterable[str] | None = None,
         allow_internal_format: bool = False,
     ) -> None:
+        super().__init__()
         self._items: list[Item] = []
         self._blacklist: set[str] = (
             {blacklist} if isinstance(blacklist, str) else set(blacklist or ())
         )
         self._internal_format = allow_internal_format
-        self._imports: list[Unit] = []
         self._own: list[Holding] = []
         self._switched_off: list[str] = []
         self._ledger: Ledger | None = None
@@ -96,59 +95,11 @@ class Patcher(Training):
             for item in self._items:
                 if item.name in self._blacklist:
                     self._take_back(item)
+                elif item.holds(self._blacklist):
+                    self._take_back(item)
+                    self._apply_item(item)
             self._switch_off()
         return self
-
-    def skip_import(self, *module_paths: str) -> Patcher:
-        """Let modules be imported that are not there; using something of theirs raises."""
-        for module in module_paths:
-            self._hold_import(_substitutes.stub(module))
-        return self
-
-    def replace_import(
-        self,
-        module_path: str,
-        replacement: Any = None,
-        *,
-        base_module: str | None = None,
-        exports: dict[str, Any] | None = None,
-        **attrs: Any,
-    ) -> Patcher:
-        """Let another module answer for ``module_path`` when that is imported.
-
-        Args:
-            replacement: The other module's name, or what ``replace_with.module`` returned.
-            base_module: The other module's name, in another spelling.
-            exports: Names to put over those of the other module, or in an empty one.
-            attrs: More of them.
-
-        Raises:
-            ValueError: two modules, or one export twice.
-        """
-        spec = replacement if isinstance(replacement, Replacement) else Replacement(replacement)
-        if spec.base is not None and base_module is not None:
-            raise ValueError(f"replace_import({module_path!r}): two modules are given to answer")
-        twice = set(exports or ()) & set(attrs)
-        if twice:
-            raise ValueError(f"replace_import({module_path!r}): given twice: {sorted(twice)}")
-        given = {**spec.exports, **(exports or {}), **attrs}
-        base = spec.base or base_module
-        self._hold_import(_substitutes.replaced(module_path, base, given))
-        return self
-
-    def inject_import(self, source_module: str, class_name: str, target_module: str) -> Patcher:
-        """Give ``target_module`` a name of ``source_module`` that it should have imported."""
-        self._hold_import(_substitutes.injected(source_module, class_name, target_module))
-        return self
-
-    def _hold_import(self, unit: Unit) -> None:
-        if unit.identity[0] != "injected" and unit.where in sys.modules:  # type: ignore[index]
-            patcher_logger.warning(
-                f"{unit.label}: {unit.where} has been imported already; call this earlier"
-            )
-            return
-        self._imports.append(unit)
-        self._hold_own(unit)
 
     # -- how to run ------------------------------------------------------------
 
@@ -170,6 +121,7 @@ class Patcher(Training):
 
         Raises:
             ValueError: two groups are enabled that name each other in ``conflicts_with``.
+            PatchError: as :func:`configure_patcher_logging` says; nothing is in force then.
         """
         enabled = self._enabled()
         for one, other in itertools.combinations(enabled, 2):
@@ -177,25 +129,38 @@ class Patcher(Training):
                 raise ValueError(advice(one, other))
         if allow_internal_format is not None:
             self.allow_internal_format(allow_internal_format)
-        books = self._books()  # which may find that nothing of ours is in force any more
-        if not self._applied:
-            self._applied = True
-            self._switch_off()
-            held = [holding.unit for holding in self._own]
-            for unit in self._imports:
-                if unit not in held:
-                    self._hold_own(unit)
-            self._hold_own(CatalogPatch("torch.transfer_to_npu", quiet=True).units()[0])
-            self._hold_format()
-            for name in profiling.PATCHES if self._profile or self._brake is not None else ():
-                self._hold_own(CatalogPatch(name, quiet=True).units()[0])
-            self._configure_training()
+        self._books()  # which may find that nothing of ours is in force any more
+        was_applied, self._applied = self._applied, True
+        try:
+            if not was_applied:
+                self._prepare()
+            self._apply_items()
+        except BaseException:
+            if not was_applied:
+                self.revert()
+            raise
+        return self
+
+    def _prepare(self) -> None:
+        """What there is to do beside the patches."""
+        self._switch_off()
+        held = [holding.unit for holding in self._own]
+        for unit in self._imports:
+            if unit not in held:
+                self._hold_own(unit)
+        self._hold_own(CatalogPatch("torch.transfer_to_npu", quiet=True).units()[0])
+        self._hold_format()
+        for name in profiling.PATCHES if self._profile or self._brake is not None else ():
+            self._hold_own(CatalogPatch(name, quiet=True).units()[0])
+        self._configure_training()
+
+    def _apply_items(self) -> None:
         waiting = [item for item in self._items if not item.done]
         for item in sorted(waiting, key=lambda item: not item.is_early):
             self._apply_item(item)
-        statuses = [books.status(h.unit) for item in waiting for h in item.held]
+        books = self._books()
+        statuses = [books.status(holding.unit) for item in waiting for holding in item.held]
         patcher_logger.flush_summary(statuses.count(PatchStatus.PENDING))
-        return self
 
     def revert(self) -> Patcher:
         """Take back what this patcher has put into force."""
@@ -263,7 +228,8 @@ class Patcher(Training):
         except Exception as error:
             patcher_logger.failed(f"patch {item.name}", f"{type(error).__name__}: {error}")
         else:
-            item.held = [books.hold(unit) for unit in units]
+            for unit in units:
+                item.held.append(books.hold(unit))
 
     def _take_back(self, item: Item) -> None:
         for holding in reversed(item.held):

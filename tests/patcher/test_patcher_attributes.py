@@ -363,6 +363,10 @@ def test_disable_after_apply_takes_back() -> None:
     assert studio.Easel.fold(1) == ("new", 1)
     patcher.revert()
     assert studio.Easel.fold(1) == ("fold", 1)
+    with Patcher().add(Brushes) as patcher:
+        patcher.disable("studio.paint")
+        assert studio.paint(1) == ("paint", 1)
+        assert studio.Easel().hold(1) == "held"
 
 
 def test_what_is_added_late_takes_effect_at_once() -> None:

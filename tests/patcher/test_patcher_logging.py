@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mx_autopatch import bootstrap
 from mx_autopatch.patcher import (
     AtomicPatch,
     Patcher,
@@ -48,6 +49,8 @@ def test_exceptions_are_raised_where_it_happens(event: str) -> None:
     configure_patcher_logging(**{event: "exception"})
     with pytest.raises(PatchError, match="to module studio"):
         patch(event)
+    assert importlib.import_module("studio").paint(1) == ("paint", 1)
+    assert bootstrap.active() is None
 
 
 @pytest.mark.parametrize("event", EVENTS)
