@@ -109,6 +109,8 @@ def _content(cell: types.CellType) -> Any:
 
 def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> Any:
     code = function.__code__
+    if code.co_name == "<lambda>":
+        raise PatchError("a lambda cannot be rewritten, since a line may hold several")
     text = SourceText(code, function.__globals__)
     tree, private = text.tree(code)
     plain = _compiled(copy.deepcopy(tree), private, function, text, code.co_freevars)
@@ -120,7 +122,8 @@ def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> An
     changed = copy.deepcopy(tree)
     matches = pattern.substitute(changed)
     if len(matches) != edit.count:
-        times = f"should be there {edit.count} times: " if edit.count > 1 or matches else ""
+        often = "once" if edit.count == 1 else f"{edit.count} times"
+        times = f"should be there {often}: " if edit.count > 1 or matches else ""
         raise LookupError(f"{edit.target}: {times}{describe(pattern, matches, tree, text)}")
     below = len(text.lines) - tree.end_lineno
     text.write(matches)

@@ -106,6 +106,8 @@ class Pattern:
         for nodes in self._candidates(function):
             text = show(nodes)
             likeness = difflib.SequenceMatcher(None, self.text, text).ratio()
+            alike = [_kind(old) is _kind(node) for old, node in zip(self._old, nodes)]
+            likeness += sum(alike) / len(self._old)  # first of all what is of the same kind
             if best is None or likeness > best[0]:
                 best = (likeness, nodes[0].lineno, text)
         return best and best[1:]
@@ -129,6 +131,10 @@ def show(nodes: list[Any]) -> str:
     lines = "\n".join(map(ast.unparse, nodes)).replace(_PREFIX, "$").split("\n")
     text = "; ".join(line.strip() for line in lines).replace(":; ", ": ")
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _kind(node: Any) -> type:
+    return type(node.value if isinstance(node, ast.Expr) else node)
 
 
 def _parse(source: str, what: str) -> list[ast.stmt]:
