@@ -51,6 +51,7 @@ class _Watch:
     def __init__(self, bench: Workbench, edit: Subclasses, base: type) -> None:
         self._bench, self._edit, self._base = bench, edit, base
         self._on = True
+        self._complained = False
         self._hooked: Done | None = None
         # By id, since a metaclass may have made its classes unhashable.
         self._seen: dict[int, weakref.ref[type]] = {}
@@ -113,8 +114,10 @@ class _Watch:
         try:
             return self._edit.match(cls)
         except Exception as error:
-            text = f"match of {self._edit.target} raised, so {_name(cls)} was left as it is"
-            self._bench.complain(text, error)
+            if not self._complained:
+                self._complained = True  # it may fail of every class there is
+                text = f"match of {self._edit.target} raised, so {_name(cls)} was left as it is"
+                self._bench.complain(text, error)
             return False
 
     # -- changing one ----------------------------------------------------------
