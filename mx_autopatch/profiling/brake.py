@@ -7,6 +7,8 @@ import gc
 import sys
 from typing import Any, Callable
 
+from mx_autopatch.profiling.progress import complain
+
 __all__ = ["Brake", "at_exit", "end_workers", "leave_group_at_exit"]
 
 
@@ -51,7 +53,10 @@ def leave_group_at_exit() -> None:
         if distributed is None or not distributed.is_available():
             return
         if distributed.is_initialized():
-            distributed.destroy_process_group()
+            try:
+                distributed.destroy_process_group()
+            except Exception as error:  # nobody is left to handle it
+                complain(f"the process group: {type(error).__name__}: {error}")
 
     at_exit(leave)
 

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mx_autopatch.profiling import state
-from mx_autopatch.profiling.brake import Brake, end_workers, leave_group_at_exit
 from mx_autopatch.profiling.steps import Steps
 
 __all__ = ["after_patching", "watch"]
@@ -39,7 +38,7 @@ class Pace:
         outermost = not self._depth
         if outermost:
             if steps.over:
-                _end(steps)
+                steps.stop()
             steps.begin()
         self._depth += 1
         try:
@@ -49,21 +48,13 @@ class Pace:
         if outermost and self._leads(args[0], steps):
             steps.end()
             if steps.over:
-                _end(steps)
+                steps.stop()
         return result
 
     def _leads(self, optimizer: Any, steps: Steps) -> bool:
         if self._leader() is None or self._steps is not steps:
             self._leader, self._steps = weakref.ref(optimizer), steps
         return self._leader() is optimizer
-
-
-def _end(steps: Steps) -> None:
-    steps.close()
-    end_workers()
-    leave_group_at_exit()
-    steps.say_stopped()
-    raise Brake(steps.count)
 
 
 _pace = Pace()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from mx_autopatch.profiling import state
-from mx_autopatch.profiling.brake import Brake, end_workers, leave_group_at_exit
 from mx_autopatch.profiling.progress import complain
 from mx_autopatch.profiling.steps import Steps
 
@@ -71,13 +70,15 @@ class StepsOfRunner:
 
 def _end(runner: Any, steps: Steps) -> None:
     """End the run as the runner itself would, save for what is owed to a whole epoch."""
-    if hasattr(runner, "train_loop"):  # mmcv 1.x has no such stage
+    if _is_of_mmengine(runner):  # mmcv 1.x has no such stage
         runner.call_hook("after_train")
     runner.call_hook("after_run")
-    end_workers()
-    leave_group_at_exit()
-    steps.say_stopped()
-    raise Brake(steps.count)
+    steps.stop()
+
+
+def _is_of_mmengine(runner: Any) -> bool:
+    # Of the class: to ask a runner for its loop has it built.
+    return hasattr(type(runner), "train_loop")
 
 
 def add_hook(wrapped: Any, runner: Any, args: Any, kwargs: Any) -> Any:
@@ -95,8 +96,7 @@ def add_hook(wrapped: Any, runner: Any, args: Any, kwargs: Any) -> Any:
 def _add_hook(runner: Any) -> None:
     if any(isinstance(hook, StepsOfRunner) for hook in runner._hooks):
         return
-    # The Hook of the library that the runner is of, under which its registry checks.
-    if hasattr(runner, "train_loop") or "train_loop" in dir(type(runner)):
+    if _is_of_mmengine(runner):
         from mmengine.hooks import Hook
     else:
         from mmcv.runner import Hook

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mx_autopatch.profiling.brake import at_exit
+from typing import NoReturn
+
+from mx_autopatch.profiling.brake import Brake, at_exit, end_workers, leave_group_at_exit
 from mx_autopatch.profiling.progress import Progress
 from mx_autopatch.profiling.recorder import Recorder
 from mx_autopatch.profiling.settings import Profile, Settings
@@ -63,12 +65,20 @@ class Steps:
         if self._recorder is not None and self._begun:
             self._recorder.close()
 
-    def say_stopped(self) -> None:
-        """Say that the run ends here."""
+    def stop(self) -> NoReturn:
+        """End the program here, with what belongs to it.
+
+        Raises:
+            Brake: always.
+        """
+        self.close()
+        end_workers()
+        leave_group_at_exit()
         brake = self.settings.brake
         where = f"after step {self.count}" if self.count else "before the first step"
         why = "" if self.count == brake else "the profile is written; "
         self._progress.say(f"stopped {where} ({why}brake = {brake})")
+        raise Brake(self.count)
 
     def _target(self) -> str:
         """What the run is on its way to; empty if to nothing of ours."""

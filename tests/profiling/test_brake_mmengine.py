@@ -29,7 +29,7 @@ def start(engine: Start) -> Start:
 
 
 @pytest.mark.parametrize("train_cfg", [ITER, EPOCH], ids=["by iteration", "by epoch"])
-@pytest.mark.parametrize("brake", [0, 1, 5, 8, 11])
+@pytest.mark.parametrize("brake", [0, 5, 8])
 def test_it_ends_after_the_step(
     start: Start, tmp_path: Path, train_cfg: dict[str, Any], brake: int
 ) -> None:
@@ -152,6 +152,14 @@ def test_a_loop_of_the_projects_own(start: Start, tmp_path: Path) -> None:
     with pytest.raises(Brake):
         runner.train()
     assert runner.witness.steps == 6
+
+
+def test_a_runner_is_made_as_without_us(start: Start, tmp_path: Path) -> None:
+    start(brake=3)
+    runner = make_runner(tmp_path, "as_without", dict(ITER))
+    # To build its loop is its own business, in train().
+    assert isinstance(runner._train_loop, dict)
+    assert isinstance(runner.optim_wrapper, dict)
 
 
 def test_the_flexible_runner(start: Start, tmp_path: Path) -> None:

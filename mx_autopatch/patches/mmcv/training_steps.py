@@ -18,6 +18,6 @@ PATCHES = (
             Call("mmcv.runner.base_runner", follow),
             Wrap("mmcv.runner.base_runner:BaseRunner.__init__", add_hook),
         ),
-        requires=("configured:profile.path,brake",),
+        requires=("configured:profile.path,brake", "mmcv<2.0"),
     ),
 )
