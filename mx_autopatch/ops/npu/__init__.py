@@ -20,6 +20,8 @@ hard_voxelize         voxelization
 dynamic_voxelize      voxelization
 ====================  ==========================================  ======================
 
+Sparse convolution is mx_driving's by whole layers: see sparse_conv.
+
 What is not bound, and why:
 
 - ``npu_nms_v4``, ``npu_nms_with_mask``, ``npu_nms_rotated``, ``npu_rotated_iou``,

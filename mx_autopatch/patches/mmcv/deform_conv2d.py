@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _Sizes = Union[int, Sequence[int]]
 
 
-def deform_conv2d(
+def _operands(
     input: "Tensor",
     offset: "Tensor",
     weight: "Tensor",
@@ -33,33 +33,25 @@ def deform_conv2d(
     deform_groups: int = 1,
     bias: bool = False,
     im2col_step: int = 32,
-) -> "Tensor":
-    from mx_autopatch.ops import deform_conv2d as op
-
+) -> "tuple[Tensor, Tensor, Tensor, tuple[_Sizes, _Sizes, _Sizes, int, int]]":
     # Under amp the offsets say in which precision, as in mmcv.
     image, filters = input.type_as(offset), weight.type_as(offset)
-    return op(image, offset, filters, stride, padding, dilation, groups, deform_groups)
+    return image, offset, filters, (stride, padding, dilation, groups, deform_groups)
 
 
-def gradients(
-    needed: Sequence[bool],
-    grad: "Tensor",
-    input: "Tensor",
-    offset: "Tensor",
-    weight: "Tensor",
-    stride: _Sizes = 1,
-    padding: _Sizes = 0,
-    dilation: _Sizes = 1,
-    groups: int = 1,
-    deform_groups: int = 1,
-    bias: bool = False,
-    im2col_step: int = 32,
-) -> "tuple[Tensor, Tensor, Tensor]":
+def deform_conv2d(*args: Any) -> "Tensor":
+    from mx_autopatch.ops import deform_conv2d as op
+
+    image, offset, filters, options = _operands(*args)
+    return op(image, offset, filters, *options)
+
+
+def gradients(needed: Sequence[bool], grad: "Tensor", *args: Any) -> "tuple[Tensor, ...]":
     from mx_autopatch.ops.deform_conv import deform_conv2d_backward
 
-    tensors = grad, input.type_as(offset), offset, None, weight.type_as(offset)
-    options = stride, padding, dilation, groups, deform_groups
-    grads = deform_conv2d_backward(*tensors, *options, (*needed[:2], False, needed[2]))
+    image, offset, filters, options = _operands(*args)
+    wanted = (*needed[:2], False, needed[2])  # there is no mask
+    grads = deform_conv2d_backward(grad, image, offset, None, filters, *options, needed=wanted)
     return grads[0], grads[1], grads[3]
 
 

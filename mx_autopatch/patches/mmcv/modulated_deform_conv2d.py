@@ -12,7 +12,7 @@ Remove when: mmcv passes the sizes of the kernel as torch_npu documents them.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from mx_autopatch.model import Patch
 from mx_autopatch.patches.functions import computed_on_npu
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _Sizes = Union[int, Sequence[int]]
 
 
-def modulated_deform_conv2d(
+def _operands(
     input: "Tensor",
     offset: "Tensor",
     mask: "Tensor",
@@ -34,40 +34,31 @@ def modulated_deform_conv2d(
     dilation: _Sizes = 1,
     groups: int = 1,
     deform_groups: int = 1,
-) -> "Tensor":
-    from mx_autopatch.ops import deform_conv as ops
-
+) -> "tuple[tuple[Any, ...], tuple[_Sizes, _Sizes, _Sizes, int, int]]":
+    # Under amp the offsets say in which precision, as in mmcv.
     image, mask, filters = (t.type_as(offset) for t in (input, mask, weight))
     bias = None if bias is None else bias.type_as(offset)
-    options = ops.options_of(
-        "modulated_deform_conv2d", stride, padding, dilation, groups, deform_groups
-    )
+    options = stride, padding, dilation, groups, deform_groups
+    return (image, offset, mask, filters, bias), options
+
+
+def modulated_deform_conv2d(*args: Any) -> "Tensor":
+    from mx_autopatch.ops import deform_conv as ops
+
+    (image, offset, mask, filters, bias), given = _operands(*args)
+    options = ops.options_of("modulated_deform_conv2d", *given)
     if image.dim() == 4 and filters.dim() == 4:  # else it is complained about
         size = ops.output_size(image, filters, *options[:3])
         offset, mask = ops.beginning(offset, size), ops.beginning(mask, size)
     return ops.modulated_deform_conv2d(image, offset, mask, filters, bias, *options)
 
 
-def gradients(
-    needed: Sequence[bool],
-    grad: "Tensor",
-    input: "Tensor",
-    offset: "Tensor",
-    mask: "Tensor",
-    weight: "Tensor",
-    bias: "Optional[Tensor]" = None,
-    stride: _Sizes = 1,
-    padding: _Sizes = 0,
-    dilation: _Sizes = 1,
-    groups: int = 1,
-    deform_groups: int = 1,
-) -> "tuple[Optional[Tensor], ...]":
+def gradients(needed: Sequence[bool], grad: "Tensor", *args: Any) -> "tuple[Optional[Tensor], ...]":
     from mx_autopatch.ops import deform_conv as ops
 
-    image, filters = input.type_as(offset), weight.type_as(offset)
-    at, by = (ops.beginning(t.type_as(offset), grad.shape[2:]) for t in (offset, mask))
-    options = stride, padding, dilation, groups, deform_groups
-    grads = ops.deform_conv2d_backward(grad, image, at, by, filters, *options, needed[:4])
+    (image, offset, mask, filters, _), options = _operands(*args)
+    at, by = (ops.beginning(t, grad.shape[2:]) for t in (offset, mask))
+    grads = ops.deform_conv2d_backward(grad, image, at, by, filters, *options, needed=needed[:4])
     of_read = [
         ops.of_beginning(g, whole) if want else None
         for g, whole, want in zip(grads[1:3], (offset, mask), needed[1:3])

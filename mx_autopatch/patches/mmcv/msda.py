@@ -23,41 +23,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def ms_deform_attn(
+def _operands(
     value: "Tensor",
     value_spatial_shapes: "Tensor",
     value_level_start_index: "Tensor",
     sampling_locations: "Tensor",
     attention_weights: "Tensor",
     im2col_step: int = 64,
-) -> "Tensor":
+) -> "tuple[Tensor, Tensor, Tensor, Tensor, Tensor]":
+    # Under amp the values say in which precision, as in mmcv.
+    points = sampling_locations.type_as(value), attention_weights.type_as(value)
+    return value, value_spatial_shapes, value_level_start_index, *points
+
+
+def ms_deform_attn(*args: Any) -> "Tensor":
     from mx_autopatch.ops import ms_deform_attn as op
 
-    # Under amp the values say in which precision, as in mmcv.
-    return op(
-        value,
-        value_spatial_shapes,
-        value_level_start_index,
-        sampling_locations.type_as(value),
-        attention_weights.type_as(value),
-    )
+    return op(*_operands(*args))
 
 
 def gradients(
-    needed: "Sequence[bool]",
-    grad: "Tensor",
-    value: "Tensor",
-    value_spatial_shapes: "Tensor",
-    value_level_start_index: "Tensor",
-    sampling_locations: "Tensor",
-    attention_weights: "Tensor",
-    im2col_step: int = 64,
+    needed: "Sequence[bool]", grad: "Tensor", *args: Any
 ) -> "tuple[Optional[Tensor], ...]":
     from mx_autopatch.ops.ms_deform_attn import ms_deform_attn_backward
 
-    levels = value_spatial_shapes, value_level_start_index
-    points = sampling_locations.type_as(value), attention_weights.type_as(value)
-    grads = ms_deform_attn_backward(grad.type_as(value), value, *levels, *points)
+    tensors = _operands(*args)
+    grads = ms_deform_attn_backward(grad.type_as(tensors[0]), *tensors)
     return grads[0], None, None, grads[1], grads[2]
 
 

@@ -9,7 +9,7 @@ Upstream: mmcv/ops/roi_align.py and mmcv/ops/csrc/pytorch/npu/roi_align_npu.cpp,
 Remove when: mmcv ships an extension for NPUs that looks at ``pool_mode``.
 """
 
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from mx_autopatch.model import Patch
 from mx_autopatch.patches.functions import computed_on_npu
@@ -20,18 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def roi_align(
-    input: "Tensor",
-    rois: "Tensor",
-    output_size: "Union[int, tuple[int, int]]",
-    spatial_scale: float = 1.0,
-    sampling_ratio: int = 0,
-    pool_mode: str = "avg",
-    aligned: bool = True,
-) -> "Tensor":
+def roi_align(*args: Any) -> "Tensor":
     from mx_autopatch.ops import roi_align as op
 
-    return op(input, rois, output_size, spatial_scale, sampling_ratio, pool_mode, aligned)
+    return op(*args)
 
 
 def gradients(
@@ -50,7 +42,8 @@ def gradients(
     options = float(spatial_scale), int(sampling_ratio), pool_mode, bool(aligned)
     at_y = at_x = grad.new_empty(0)
     if pool_mode == "max":
-        _, at_y, at_x = roi_align_forward(input, rois, (grad.shape[2], grad.shape[3]), *options)
+        size = grad.shape[2], grad.shape[3]
+        _, at_y, at_x = roi_align_forward(input, rois, size, *options)
     return (roi_align_backward(grad, rois, at_y, at_x, tuple(input.shape), *options),)
 
 

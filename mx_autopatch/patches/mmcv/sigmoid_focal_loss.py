@@ -8,7 +8,7 @@ Upstream: mmcv/ops/focal_loss.py, mmcv 1.3 - 2.2.
 Remove when: mmcv ships an extension for NPUs.
 """
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from mx_autopatch.model import Patch
 from mx_autopatch.patches.functions import computed_on_npu
@@ -19,43 +19,38 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sigmoid_focal_loss(
+def _operands(
     input: "Tensor",
     target: "Tensor",
     gamma: float = 2.0,
     alpha: float = 0.25,
     weight: "Optional[Tensor]" = None,
     reduction: str = "mean",
-) -> "Tensor":
-    from mx_autopatch.ops import sigmoid_focal_loss as op
-
-    loss = op(input, target, gamma, alpha, None if weight is None else weight.type_as(input))
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    if reduction != "mean":
+) -> "tuple[tuple[Any, ...], str]":
+    if reduction not in ("none", "mean", "sum"):
         raise ValueError(
             f"sigmoid_focal_loss: reduction: expected 'none', 'mean' or 'sum', got {reduction!r}"
         )
-    return loss.sum() / input.shape[0]
+    weight = None if weight is None else weight.type_as(input)
+    return (input, target, gamma, alpha, weight), reduction
 
 
-def gradients(
-    needed: "Sequence[bool]",
-    grad: "Tensor",
-    input: "Tensor",
-    target: "Tensor",
-    gamma: float = 2.0,
-    alpha: float = 0.25,
-    weight: "Optional[Tensor]" = None,
-    reduction: str = "mean",
-) -> "tuple[Tensor]":
+def sigmoid_focal_loss(*args: Any) -> "Tensor":
+    from mx_autopatch.ops import sigmoid_focal_loss as op
+
+    given, reduction = _operands(*args)
+    loss = op(*given)
+    if reduction == "none":
+        return loss
+    return loss.sum() / loss.shape[0] if reduction == "mean" else loss.sum()
+
+
+def gradients(needed: "Sequence[bool]", grad: "Tensor", *args: Any) -> "tuple[Tensor]":
     from mx_autopatch.ops.focal_loss import sigmoid_focal_loss_backward
 
-    weight = None if weight is None else weight.type_as(input)
-    slope = sigmoid_focal_loss_backward(input, target, gamma, alpha, weight) * grad
-    return (slope / input.shape[0] if reduction == "mean" else slope,)
+    given, reduction = _operands(*args)
+    slope = sigmoid_focal_loss_backward(*given) * grad
+    return (slope / slope.shape[0] if reduction == "mean" else slope,)
 
 
 PATCHES = (

@@ -12,7 +12,7 @@ Upstream: mmdet3d/ops/bev_pool_v2/bev_pool.py of BEVDet, FB-BEV, FlashOcc, DAL.
 Remove when: never; such projects are finished work.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mx_autopatch.model import Patch
 from mx_autopatch.patches.functions import projects_own
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def pool(
+def _operands(
     depth: "Tensor",
     feat: "Tensor",
     ranks_depth: "Tensor",
@@ -32,39 +32,30 @@ def pool(
     bev_feat_shape: "Sequence[int]",
     interval_starts: "Tensor",
     interval_lengths: "Tensor",
-) -> "Tensor":
-    """(B, D, H, W, C), in float32 as the project has it."""
-    from mx_autopatch.ops import bev_pool_v2
+) -> "tuple[tuple[Tensor, ...], tuple[int, ...]]":
     from mx_autopatch.ops._bev_cells import spread
 
     cells = spread(ranks_bev, interval_lengths, interval_starts)
     ranks = ranks_depth.int(), ranks_feat.int(), cells.int()
-    shape = tuple(int(size) for size in bev_feat_shape)
-    output = bev_pool_v2(depth.float(), feat.float(), *ranks, shape)
+    return (depth.float(), feat.float(), *ranks), tuple(int(size) for size in bev_feat_shape)
+
+
+def pool(*args: Any) -> "Tensor":
+    """(B, D, H, W, C), in float32 as the project has it."""
+    from mx_autopatch.ops import bev_pool_v2
+
+    tensors, shape = _operands(*args)
+    depth, feat, by, of, cells = tensors
+    output = bev_pool_v2(depth, feat, by, of, cells, shape)
     return output.permute(0, 2, 3, 4, 1).contiguous()
 
 
-def gradients(
-    needed: "Sequence[bool]",
-    grad: "Tensor",
-    depth: "Tensor",
-    feat: "Tensor",
-    ranks_depth: "Tensor",
-    ranks_feat: "Tensor",
-    ranks_bev: "Tensor",
-    bev_feat_shape: "Sequence[int]",
-    interval_starts: "Tensor",
-    interval_lengths: "Tensor",
-) -> "tuple[Tensor, Tensor]":
-    from mx_autopatch.ops._bev_cells import spread
+def gradients(needed: "Sequence[bool]", grad: "Tensor", *args: Any) -> "tuple[Tensor, Tensor]":
     from mx_autopatch.ops.bev_pool import bev_pool_v2_backward_op
 
-    cells = spread(ranks_bev, interval_lengths, interval_starts)
-    ranks = ranks_depth.int(), ranks_feat.int(), cells.int()
-    grads: tuple[Tensor, Tensor] = bev_pool_v2_backward_op(
-        grad, depth.float(), feat.float(), *ranks
-    )
-    return grads
+    tensors, _ = _operands(*args)
+    of_depth, of_feat = bev_pool_v2_backward_op(grad, *tensors)
+    return of_depth, of_feat
 
 
 PATCHES = (

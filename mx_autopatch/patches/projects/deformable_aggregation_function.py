@@ -24,36 +24,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def aggregate(
+def _operands(
     mc_ms_feat: "Tensor",
     spatial_shape: "Tensor",
     scale_start_index: "Tensor",
     sampling_location: "Tensor",
     weights: "Tensor",
-) -> "Tensor":
+) -> "tuple[Tensor, Tensor, Tensor, Tensor, Tensor]":
+    tables = spatial_shape.int(), scale_start_index.int()
+    return mc_ms_feat.float(), *tables, sampling_location.float(), weights.float()
+
+
+def aggregate(*args: "Tensor") -> "Tensor":
     """(B, anchors, C), in float32 as the project has it."""
     from mx_autopatch.ops import deformable_aggregation
 
-    tables = spatial_shape.int(), scale_start_index.int()
-    return deformable_aggregation(
-        mc_ms_feat.float(), *tables, sampling_location.float(), weights.float()
-    )
+    return deformable_aggregation(*_operands(*args))
 
 
 def gradients(
-    needed: "Sequence[bool]",
-    grad: "Tensor",
-    mc_ms_feat: "Tensor",
-    spatial_shape: "Tensor",
-    scale_start_index: "Tensor",
-    sampling_location: "Tensor",
-    weights: "Tensor",
+    needed: "Sequence[bool]", grad: "Tensor", *args: "Tensor"
 ) -> "tuple[Optional[Tensor], ...]":
     from mx_autopatch.ops.deformable_aggregation import deformable_aggregation_backward_op
 
-    tables = spatial_shape.int(), scale_start_index.int()
-    floating = mc_ms_feat.float(), *tables, sampling_location.float(), weights.float()
-    of_maps, of_location, of_weights = deformable_aggregation_backward_op(grad, *floating)
+    of_maps, of_location, of_weights = deformable_aggregation_backward_op(grad, *_operands(*args))
     return of_maps, None, None, of_location, of_weights
 
 
