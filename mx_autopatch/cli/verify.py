@@ -140,6 +140,8 @@ def _show(verdicts: list[Verdict], device: torch.device, seed: int) -> None:
     out.print(shown)
     out.print()
     failed = [each for each in verdicts if each.failures]
+    for operator, reason in _not_torchvisions(verdicts, device).items():
+        out.print(f"{operator}: torchvision's kernel is not used: {reason}", soft_wrap=True)
     for each in failed:
         for failure in each.failures[:_FAILURES]:
             line = f"{each.name}, {failure.dtype}, {failure.case}: {failure.what}"
@@ -157,6 +159,18 @@ def _show(verdicts: list[Verdict], device: torch.device, seed: int) -> None:
     )
 
 
+def _not_torchvisions(verdicts: list[Verdict], device: torch.device) -> dict[str, str]:
+    """Why not, by operator; none where no kernel of torchvision's was thought of."""
+    from mx_autopatch.ops.torchvision_kernels import decisions
+
+    names = {each.name for each in verdicts}
+    return {
+        name: reason
+        for (name, kind), reason in decisions.items()
+        if reason and kind == device.type and name.removesuffix("_backward") in names
+    }
+
+
 def _error(value: float | None) -> str:
     return "-" if value is None else f"{value:.1e}" if value else "0"
 
@@ -165,6 +179,7 @@ def _json(verdicts: list[Verdict], device: torch.device, seed: int) -> dict[str,
     return {
         "device": str(device),
         "seed": seed,
+        "not_torchvisions": _not_torchvisions(verdicts, device),
         "operators": [
             {
                 "name": each.name,

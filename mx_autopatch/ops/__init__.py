@@ -3,7 +3,7 @@
 Each operator is a ``torch.library`` custom operator ``mx_autopatch::<name>``
 whose default kernel is vectorised torch and runs on every device that torch
 runs on. ``mx_autopatch.ops.npu`` adds kernels for Ascend NPUs, which the dispatcher
-chooses.
+chooses, and ``torchvision_kernels`` those of an installed torchvision on CUDA.
 
 The functions exported here check their arguments and call the operator. They
 raise TypeError for a wrong kind (not a tensor, dtype) and ValueError for a
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from torch._library.custom_ops import OPDEFS
 
-from . import npu, sync_bn  # noqa: F401  the former registers the kernels of NPUs
+from . import npu, sync_bn, torchvision_kernels  # noqa: F401  kernels of NPUs, and of CUDA
 from ._autocast import compute_outside_autocast
 from .active_rotated_filter import active_rotated_filter
 from .assign_score_withk import assign_score_withk

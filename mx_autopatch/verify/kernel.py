@@ -12,9 +12,11 @@ __all__ = ["kernel_of"]
 
 _CALLS = (torch._ops.OpOverload.__call__.__code__, torch._ops.OpOverloadPacket.__call__.__code__)
 
+_NAMESPACES = {"npu.": "torch_npu", "torchvision.": "torchvision"}
+
 
 def kernel_of(call: Callable[[], object]) -> str:
-    """``mx_driving``, ``torch_npu`` or ``portable``, by watching the functions that are called.
+    """Whose by watching what is called: mx_driving, torch_npu, torchvision or portable.
 
     Which one a binding takes is decided anew for each call, by its shapes and dtypes.
     """
@@ -29,8 +31,7 @@ def kernel_of(call: Callable[[], object]) -> str:
         elif frame.f_code in _CALLS:
             # An overload and a packet of them have the name in differently named attributes.
             name = str(next(iter(frame.f_locals.values()), ""))
-            if name.startswith("npu."):
-                seen.add("torch_npu")
+            seen.update(_NAMESPACES[prefix] for prefix in _NAMESPACES if name.startswith(prefix))
 
     former = sys.getprofile()
     sys.setprofile(watch)

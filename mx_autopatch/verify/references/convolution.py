@@ -58,7 +58,7 @@ def modulated_deform_conv2d(
     (sy, sx), (py, px), (dy, dx) = pair(stride), pair(padding), pair(dilation)
     moved = offset.unflatten(1, (deform_groups, kh, kw, 2))
     shares = mask.unflatten(1, (deform_groups, kh, kw))
-    filters = weight.view(groups, out_channels // groups, -1)
+    filters = weight.reshape(groups, out_channels // groups, -1)
     images = []
     for image, own, share in zip(input.unflatten(1, (deform_groups, -1)), moved, shares):
         pixels = []
