@@ -32,9 +32,12 @@ def detect() -> str:
     if find_spec("torch_npu") is not None and has_cann():
         return "npu"
     torch = sys.modules.get("torch")
-    if torch is not None and torch.version.cuda and torch.cuda.device_count() > 0:
-        return "cuda"
-    return "cpu"
+    if torch is None or not torch.version.cuda:
+        return "cpu"
+    # While torch itself executes, which some edits do not wait for, it has no cuda yet: what
+    # it was built for has to do.
+    cuda = getattr(torch, "cuda", None)
+    return "cuda" if cuda is None or cuda.device_count() > 0 else "cpu"
 
 
 @functools.cache
