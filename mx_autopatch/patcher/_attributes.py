@@ -142,7 +142,7 @@ class AtomicPatch(BasePatch):
     def get_info(self, show_diff: bool = False) -> str:
         original = self.original
         what = self._replacement if self._replacement is not None else self._target_wrapper
-        text = f"{self.target}: {shown(original) or '(not imported yet)'} -> {shown(what)}"
+        text = f"{self.target}: {shown(original) or '(not seen yet)'} -> {shown(what)}"
         if show_diff and original is not None and not isinstance(what, str):
             text += _difference(original, what)
         return text

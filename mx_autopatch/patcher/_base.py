@@ -119,14 +119,24 @@ class Patch(BasePatch):
 
     @classmethod
     def group(
-        cls, options: Options | None = None, without: frozenset[str] = frozenset()
+        cls,
+        options: Options | None = None,
+        without: frozenset[str] = frozenset(),
+        patches: list[BasePatch] | None = None,
     ) -> list[Unit]:
-        """The units of the group, less the patches that ``without`` names."""
-        units = [u for p in cls.patches(options) if p.name not in without for u in p.units()]
+        """The units of the group.
+
+        Args:
+            without: Names; patches that have one of them are left out.
+            patches: What ``patches(options)`` has returned, if it has been called.
+        """
+        all_of_it = list(cls.patches(options)) if patches is None else patches
+        without = without & {patch.name for patch in all_of_it}
+        units = [u for patch in all_of_it if patch.name not in without for u in patch.units()]
         own = [unit for unit in units if unit.edits]
         if not own:
             return units
-        reference = (units_of_group, {"group": cls, "options": options})
+        reference = {"group": cls, "options": options, "without": sorted(without)}
         whole = Unit(
             label=cls.name,
             where=getattr(cls, "target_module", "") or own[0].where,
@@ -136,7 +146,7 @@ class Patch(BasePatch):
             missing={name: why for unit in own for name, why in unit.missing.items()},
             checks=tuple(check for unit in own for check in unit.checks),
             aliases=frozenset().union(*(unit.aliases for unit in own)),
-            reference=None if without else reference,
+            reference=(units_of_group, reference),
         )
         return [whole, *(unit for unit in units if not unit.edits)]
 
@@ -237,9 +247,9 @@ def shown(value: Any) -> str:
     return getattr(value, "__qualname__", None) or type(value).__name__
 
 
-def units_of_group(group: type[Patch], options: Options | None) -> list[Unit]:
+def units_of_group(group: type[Patch], options: Options | None, without: list[str]) -> list[Unit]:
     """The units of a group, made in another process."""
-    return group.group(options)
+    return group.group(options, frozenset(without))
 
 
 def units_of_function(func: Callable[..., Any], options: Options, module: str) -> list[Unit]:

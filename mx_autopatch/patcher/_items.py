@@ -25,6 +25,19 @@ class Item:
     module: str = ""
     held: list[Holding] = field(default_factory=list)
     done: bool = False
+    _patches: list[BasePatch] = field(default_factory=list)
+
+    @property
+    def is_group(self) -> bool:
+        return is_group(self.patch)
+
+    @property
+    def package(self) -> str:
+        """The package that it is for, as far as it says."""
+        module = self.module or getattr(self.patch, "target_module", "")
+        if not module and self.held:
+            module = self.held[0].unit.where
+        return (module or self.name).partition(".")[0]
 
     @property
     def name(self) -> str:
@@ -41,10 +54,18 @@ class Item:
         """Whether it is of a class of the user's that does not go through the engine."""
         return isinstance(self.patch, BasePatch) and type(self.patch).units is BasePatch.units
 
+    def patches(self) -> list[BasePatch]:
+        """The patch, or those of the group; asked for once."""
+        if not self._patches:
+            self._patches = (
+                list(self.patch.patches(self.options)) if self.is_group else [self.patch]
+            )
+        return self._patches
+
     def units(self, without: frozenset[str]) -> list[Unit]:
         """What to apply, less what is disabled by name."""
-        if is_group(self.patch):
-            units: list[Unit] = self.patch.group(self.options, without)
+        if self.is_group:
+            units: list[Unit] = self.patch.group(self.options, without, self.patches())
             return units
         return self._units_of(self.patch)
 
@@ -53,9 +74,9 @@ class Item:
 
     def holds(self, names: set[str]) -> bool:
         """Whether something is held for a single patch of a group that has one of these names."""
-        if not (self.held and is_group(self.patch)):
+        if not (self.held and self.is_group):
             return False
-        return any(patch.name in names for patch in self.patch.patches(self.options))
+        return any(patch.name in names for patch in self.patches())
 
     def conflicts_with(self, other: Item) -> bool:
         """Whether one of the two names the other as what it cannot be on together with."""
@@ -65,11 +86,9 @@ class Item:
     def describe(self, books: Ledger | None, disabled: set[str], diff: bool) -> list[str]:
         """Each of its patches in a line, with its state; with ``diff``, what it changes."""
         try:
-            group = is_group(self.patch)
-            patches: list[BasePatch] = self.patch.patches(self.options) if group else [self.patch]
             return [
                 f"[{self._state(patch, books, disabled)}] {patch.get_info(show_diff=diff)}"
-                for patch in patches
+                for patch in self.patches()
             ]
         except Exception as error:
             return [f"[failed] {self.name}: {type(error).__name__}: {error}"]

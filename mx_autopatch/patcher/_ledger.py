@@ -210,7 +210,7 @@ class Ledger:
             holding.names.append(name)
             self._by_name[name] = holding
             if self.session.is_on(name):
-                tell(unit, self.outcomes(unit))
+                tell(unit, self.session.report().of(name))
             else:
                 holding.switched.append(name)
                 self.session.switch(name, True)

@@ -47,7 +47,10 @@ class Predefined(Patch):
 
     @classmethod
     def group(
-        cls, options: Options | None = None, without: frozenset[str] = frozenset()
+        cls,
+        options: Options | None = None,
+        without: frozenset[str] = frozenset(),
+        patches: list[BasePatch] | None = None,
     ) -> list[Unit]:
         return cls.units_of(cls.name, options, without)
 

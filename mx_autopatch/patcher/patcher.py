@@ -247,15 +247,14 @@ class Patcher(Importing, Training):
     # -- information -----------------------------------------------------------
 
     def print_info(self, diff: bool = False) -> Patcher:
-        """Log the patches by module, with their state; with ``diff``, what they change."""
-        by_module: dict[str, list[str]] = {}
+        """Log the patches by package, with their state; with ``diff``, what they change."""
+        by_package: dict[str, list[str]] = {}
         for item in self._items:
-            module = item.module or getattr(item.patch, "target_module", "") or item.name
             lines = item.describe(self._ledger, self._blacklist, diff)
-            by_module.setdefault(module.partition(".")[0], []).extend(lines)
-        for module, lines in by_module.items():
+            by_package.setdefault(item.package, []).extend(lines)
+        for package, lines in by_package.items():
             text = "".join("\n  " + line.replace("\n", "\n    ") for line in lines)
-            patcher_logger.info(f"{module}: {len(lines)} patches{text}")
+            patcher_logger.info(f"{package}: {len(lines)} patches{text}")
         return self
 
 

@@ -475,6 +475,16 @@ def test_a_patch_class_of_the_users_own_applies_itself() -> None:
     assert own.applied == 1
 
 
+class Shapes(Patch):
+    @classmethod
+    def patches(cls, options: Any = None) -> list[BasePatch]:
+        return [
+            AtomicPatch("studio.Easel.hold", target_wrapper=lambda original: new_paint),
+            AtomicPatch("studio.tools.brush.Flat", new_paint),
+            AtomicPatch("studio.tools.brush.Registry", new_paint),
+        ]
+
+
 def test_print_info_shows_states_and_differences(said: Any) -> None:
     patcher = Patcher().add(
         AtomicPatch("studio.paint", new_paint),
@@ -482,16 +492,20 @@ def test_print_info_shows_states_and_differences(said: Any) -> None:
         AtomicPatch("studio.nothing", new_paint),
         RegistryPatch("studio.tools.brush.BRUSHES", int),
         AtomicPatch("studio.Easel", new_paint),
+        Shapes,
     )
-    patcher.disable("studio.Easel")
+    patcher.disable("studio.Easel", "studio.tools.brush.Registry")
     with patcher:
         load("studio")
         assert patcher.print_info(diff=True) is patcher
     text = said.lines[-1]
-    assert text.startswith("INFO studio: 5 patches\n")
+    assert text.startswith("INFO studio: 8 patches\n")
     assert "[applied] studio.paint: paint -> new_paint\n" in text
     assert '+    return ("new", x)\n' in text
-    assert "[pending] studio.tools.brush.dip: (not imported yet) -> new_paint" in text
+    assert "[pending] studio.tools.brush.dip: (not seen yet) -> new_paint" in text
     assert "[failed] studio.nothing: " in text
     assert "[pending] studio.tools.brush.BRUSHES <- int (int)" in text
     assert "[disabled] studio.Easel: " in text
+    assert "[applied] studio.Easel.hold: Easel.hold -> " in text
+    assert "[pending] studio.tools.brush.Flat: " in text
+    assert "[disabled] studio.tools.brush.Registry: " in text

@@ -33,6 +33,7 @@ PATCHES = """
             return [
                 AtomicPatch("studio.Easel.hold", hold),
                 RegistryPatch("studio.tools.brush.BRUSHES", Round),
+                AtomicPatch("studio.Easel", "studio.tools.brush.Flat"),
             ]
 
     builder = PatcherBuilder().add_module_patch("studio", Patch(repaint, {"word": "carried"}))
@@ -41,6 +42,7 @@ PATCHES = """
         return (
             Patcher()
             .add(Tools)
+            .disable("studio.Easel", "something_else")
             .add(AtomicPatch("studio.Easel.fold", fold, runtime_check=is_big))
             .skip_import("cuda_kernels")
             .replace_import("cuda_studio.brush", "studio.tools.brush")
