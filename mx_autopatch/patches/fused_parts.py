@@ -1,6 +1,6 @@
 """How the tensors of a fused optimizer lie together, and which may.
 
-Parameters are moved by torch_npu's npu_combine_tensors, which points the storage of each into
+Parameters are moved by torch_npu's npu_change_data_ptr, which points the storage of each into
 the one of all and leaves whose that is to the caller. States and gradients are views of
 theirs.
 
@@ -51,10 +51,16 @@ class Part:
 
     def lay_out(self, state: dict[Any, Any]) -> None:
         """Put parameters and states into one tensor each."""
-        from torch_npu.utils import npu_combine_tensors
+        import torch_npu
 
-        self.flat = npu_combine_tensors(self.parameters)
-        _keep(self.flat, self.parameters)
+        self.flat = flatten(self.parameters)
+        if len(self.parameters) > 1:  # else it is a view of that one
+            # torch_npu's npu_combine_tensors does it too, after a copy of zeros from the host.
+            start = 0
+            for p in self.parameters:
+                torch_npu.npu_change_data_ptr(p, self.flat, start)
+                start += p.numel()
+            _keep(self.flat, self.parameters)
         self.places = [p.data_ptr() for p in self.parameters]
         for name in self.names:
             each = [state[p][name] for p in self.parameters]
