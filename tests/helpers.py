@@ -17,6 +17,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
 
+#: Packages that only the processes see which are given this folder (requirements-apart.txt).
+APART = ROOT / ".venv" / "apart"
+
 #: Whether this interpreter's site-packages hold our .pth file.
 INSTALLED = any(
     (Path(sysconfig.get_path(kind)) / "mx_autopatch.pth").exists()

@@ -75,9 +75,10 @@ def _about_z(angles: ndarray[Any, Any]) -> list[Any]:
 
     turned = []
     for angle in angles.tolist():
-        # The functions of ``math``, as pyquaternion's: numpy's may differ in the last bit.
-        sine = math.sin(angle / 2.0)
-        turned.append(np.array([math.cos(angle / 2.0), 0.0 * sine, 0.0 * sine, sine]))
+        # As in pyquaternion: -0.0 becomes 0.0, and numpy's functions may differ in the last bit.
+        half = (angle or 0.0) / 2.0
+        sine = math.sin(half)
+        turned.append(np.array([math.cos(half), 0.0 * sine, 0.0 * sine, sine]))
     return turned
 
 

@@ -118,6 +118,10 @@ def evaluated(root: Path) -> tuple[str, dict[str, Any]]:
 def unusual() -> list[Any]:
     """What has no boxes, what is not a number, and a release's own option."""
     given = [from_lidar(0, 0)[0][:0]]
+    straight = detection(0, 3)
+    straight[KEY].tensor[0, 6], straight[KEY].tensor[1, 6] = 0.0, -0.0
+    boxes = lidar.output_to_nusc_box(straight)
+    given.append(all_of(boxes if isinstance(boxes, list) else boxes[0]))
     nothing = detection(0, 0)
     nothing = {key: value[:0] for key, value in nothing.items()}
     given.append(repr(lidar.output_to_nusc_box(nothing)))

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import HAS_TORCH_NPU, HERE, ROOT, environment, python
+from helpers import APART, HAS_TORCH_NPU, HERE, environment, python
 
-#: Where the Makefile puts mmpretrain, which would change what the zoo finds.
-APART = ROOT / ".venv" / "apart"
 NEEDED = ("torch", "mmcv", "mmdet", "mmseg", "mmdet3d")
 pytestmark = [
     pytest.mark.skipif(
