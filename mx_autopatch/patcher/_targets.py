@@ -122,10 +122,16 @@ def _find(name: str, path: Iterable[str] | None) -> Any:
         finders.append(ours)
     for finder in finders:
         find_spec = getattr(finder, "find_spec", None)
-        try:
-            spec = find_spec(name, path) if find_spec is not None else None
-        except (ImportError, ValueError, AttributeError):
-            continue  # it needs the parent
-        if spec is not None:
-            return spec
+        # The path of a namespace package asks for its parent, which is not there: that it is
+        # there itself can be seen by its last name as well.
+        for wanted in (name, name.rpartition(".")[2]) if find_spec is not None else ():
+            try:
+                spec = find_spec(wanted, path)  # type: ignore[misc]
+            except KeyError:
+                continue
+            except (ImportError, ValueError, AttributeError):
+                spec = None
+            if spec is not None:
+                return spec
+            break
     return None
