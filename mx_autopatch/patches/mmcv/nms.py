@@ -113,7 +113,8 @@ def _compiling(boxes: Any, scores: Any, *args: Any, **kwargs: Any) -> bool:
     import torch
 
     tensors = isinstance(boxes, torch.Tensor) and isinstance(scores, torch.Tensor)
-    return tensors and torch.compiler.is_compiling()
+    renamed = "iou_thr" in kwargs  # mmcv's decorator knows it by its former name
+    return tensors and not renamed and torch.compiler.is_compiling()
 
 
 def _compiling_batch(
