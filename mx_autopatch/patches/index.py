@@ -59,6 +59,11 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
         ("mmcv._ext",),
         True,
     ),
+    "mmcv.iter_resume": (
+        "mx_autopatch.patches.mmcv.iter_resume",
+        ("mmcv.runner.iter_based_runner",),
+        True,
+    ),
     "mmcv.modulated_deform_conv2d": (
         "mx_autopatch.patches.mmcv.modulated_deform_conv2d",
         ("mmcv.ops.modulated_deform_conv",),
@@ -214,6 +219,14 @@ INDEX: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "mmengine.checkpoint_load": (
         "mx_autopatch.patches.mmengine.checkpoint_load",
         ("mmengine.runner.checkpoint",),
+        True,
+    ),
+    "mmengine.ddp": (
+        "mx_autopatch.patches.mmengine.ddp",
+        (
+            "mmengine.dist.utils",
+            "mmengine.model.wrappers.distributed",
+        ),
         True,
     ),
     "mmengine.optimizer_wrapper": (
