@@ -8,6 +8,7 @@ says which.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 import textwrap
@@ -82,8 +83,13 @@ def _forward(cls: type, needed: set[str]) -> str:
     function = _function(cls)
     if function is None or not needed <= _names(function):
         return ""  # known without reading a file, as of most of torch's own modules
+    return _source(function.__code__)
+
+
+@functools.lru_cache(maxsize=256)  # each shape is asked for by itself
+def _source(code: CodeType) -> str:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError):  # no source: then it cannot be rewritten either
         return ""
     return ast.unparse(tree)
