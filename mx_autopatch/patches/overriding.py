@@ -75,7 +75,9 @@ def override(kernels: Mapping[str, Kernel], keys: Sequence[str] = (DEVICE,)) -> 
 def _over(name: str, key: str, kernel: Kernel) -> Callable[..., Any]:
     import torch
 
-    if torch._C._dispatch_has_kernel_for_dispatch_key(name, key):
+    has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
+    composition = "CompositeImplicitAutograd"
+    if has_kernel(name, key) or not has_kernel(name, composition):
         call_boxed = torch.library.get_kernel(name, key).call_boxed
 
         def registered(keys: Any, *args: Any, **kwargs: Any) -> Any:
@@ -85,10 +87,10 @@ def _over(name: str, key: str, kernel: Kernel) -> Callable[..., Any]:
             return kernel(below, *args, **kwargs)
 
         return registered
-    # The device has none: torch's composition, which can be called by a key of its own.
+    # torch's composition, which can be called by a key of its own, and without Python's lock.
     packet, _, overload = name.partition("::")[2].partition(".")
     operator: Any = getattr(getattr(torch.ops.aten, packet), overload or "default")
-    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+    composite = getattr(torch._C.DispatchKey, composition)
 
     def composed(*args: Any, **kwargs: Any) -> Any:
         return operator._op_dk(composite, *args, **kwargs)
