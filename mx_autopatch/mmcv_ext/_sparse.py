@@ -91,7 +91,19 @@ def indice_conv_forward(
 ) -> Tensor:
     from mx_autopatch.ops.sparse_conv import indice_conv
 
+    filters = _first(filters, indicePairs)
     return indice_conv(features, filters, indicePairs, indiceNum, numActOut, bool(_inverse))
+
+
+def _first(filters: Tensor, pairs: Tensor) -> Tensor:
+    """The elements of the kernel that there are pairs of.
+
+    Layers of mmdet3d's Cylinder3D share the pairs of one that has a smaller kernel. The
+    compiled function takes as many elements as it finds pairs of, and weights were trained
+    with that.
+    """
+    count = pairs.shape[0]
+    return filters.flatten(0, -3)[:count] if count < filters.shape[:-2].numel() else filters
 
 
 def fused_indice_conv_forward(
@@ -106,7 +118,7 @@ def fused_indice_conv_forward(
 ) -> Tensor:
     from mx_autopatch.ops.sparse_conv import indice_conv
 
-    pairs = indicePairs, indiceNum
+    pairs, filters = (indicePairs, indiceNum), _first(filters, indicePairs)
     return indice_conv(features, filters, *pairs, numActOut, bool(_inverse), bias)
 
 
@@ -121,8 +133,11 @@ def indice_conv_backward(
 ) -> tuple[Tensor, Tensor]:
     from mx_autopatch.ops.sparse_conv import indice_conv_backward
 
-    tensors = features, filters, outGrad, indicePairs, indiceNum
-    return indice_conv_backward(*tensors, bool(_inverse))
+    tensors = features, _first(filters, indicePairs), outGrad, indicePairs, indiceNum
+    of_features, found = indice_conv_backward(*tensors, bool(_inverse))
+    of_filters = filters.new_zeros(filters.shape)
+    of_filters.flatten(0, -3)[: indicePairs.shape[0]] = found.flatten(0, -3)
+    return of_features, of_filters
 
 
 def indice_maxpool_forward(

@@ -122,3 +122,20 @@ def test_given_grid_fused_bias_and_half(ops):
     fused = mmcv_ext.fused_indice_conv_forward(*tensors, *pairs, len(outids), 0, 0)
     assert fused.dtype == torch.float16
     torch.testing.assert_close(fused.float(), want.features, rtol=1e-2, atol=1e-2)
+
+
+@needs_mmcv
+def test_pairs_of_a_smaller_kernel(ops):
+    """As in mmdet3d's Cylinder3D: so many elements of the kernel count as there are pairs of."""
+    x = sparse_tensor(ops, (5, 6, 7))
+    small = ops.SubMConv3d(4, 4, (1, 3, 3), bias=False, indice_key="a")
+    large = ops.SubMConv3d(4, 4, 3, bias=False, indice_key="a")
+    y = large(small(x))
+    mask = x.dense().ne(0).any(1, keepdim=True)
+    want = x.dense()
+    for weight in (kernel(small), kernel(large)[:, :, :1]):
+        want = torch.where(mask, F.conv3d(want, weight, None, 1, (0, 1, 1)), 0.0)
+    torch.testing.assert_close(y.dense(), want, rtol=1e-4, atol=1e-5)
+    y.features.sum().backward()
+    assert large.weight.grad[0].any()
+    assert not large.weight.grad[1:].any()

@@ -44,7 +44,7 @@ if "mx_driving" in sys.argv:
 SHAPE, BATCH = [9, 8, 7], 2
 
 # That of mmcv 1.x has an extension of its own.
-HAS_MMDET3D = mmcv.__version__ >= "2" and importlib.util.find_spec("mmdet3d") is not None
+HAS_MMDET3D = mmcv.__version__ >= "2" and all(map(importlib.util.find_spec, ("mmdet3d", "numba")))
 
 
 def scene(channels: int, shape: list[int] = SHAPE, share: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -190,9 +190,10 @@ def want_on(device: str, value: Any) -> Any:
 
 
 def encoders() -> Iterator[tuple[str, str]]:
-    """mmdet3d's own users of the layers: of SECOND, and of Part-A2 with inverse layers."""
+    """mmdet3d's own users of the layers: SECOND's, Part-A2's and Cylinder3D's."""
     if not HAS_MMDET3D:
         return
+    from mmdet3d.models.backbones.cylinder3d import Asymm3DSpconv
     from mmdet3d.models.middle_encoders import SparseEncoder, SparseUNet
 
     shape = [17, 16, 16]
@@ -209,6 +210,15 @@ def encoders() -> Iterator[tuple[str, str]]:
         "SparseEncoder, basic blocks": Encoded(
             SparseEncoder(
                 4, shape, base_channels=16, output_channels=32, block_type="basicblock", **blocks
+            )
+        ),
+        "Asymm3DSpconv": Encoded(
+            Asymm3DSpconv(
+                shape,
+                input_channels=4,
+                base_channels=16,
+                backbone_depth=2,
+                height_pooing=(True, False),
             )
         ),
         "SparseUNet": Encoded(
@@ -233,6 +243,8 @@ class Encoded(nn.Module):
 
     def forward(self, features: Tensor, cells: Tensor) -> Tensor:
         output = self.encoder(features, cells, BATCH)
+        if isinstance(output, SparseConvTensor):
+            return output.features
         return output["spatial_features"] if isinstance(output, dict) else output
 
 
