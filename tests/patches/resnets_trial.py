@@ -39,9 +39,12 @@ from torch import Tensor  # noqa: E402
 torch.set_num_threads(1)
 mmdet = import_module("mmdet.models.backbones")
 mmseg = import_module("mmseg.models.backbones")
-mmpretrain = import_module("mmpretrain.models.backbones")
 mmcv = import_module("mmcv.cnn.resnet")
-dla = import_module("mmdet3d.models.backbones.dla")
+# The lane "mmcv1" has no mmpretrain and no mmdet3d that go with it.
+LATEST = import_module("mmdet").__version__ >= "3"
+if LATEST:
+    mmpretrain = import_module("mmpretrain.models.backbones")
+    dla = import_module("mmdet3d.models.backbones.dla")
 add_relu = import_module("mx_autopatch.patches.mmdet.resnet_add_relu")
 
 CONTEXT = {
@@ -65,13 +68,17 @@ MODELS: dict[str, tuple[Callable[[], Any], int]] = {
     "mmdet ResNeXt": (lambda: mmdet.ResNeXt(depth=50, groups=4, base_width=4, **SMALL), 16),
     "mmdet Res2Net": (lambda: mmdet.Res2Net(depth=50, scales=4, base_width=4, **SMALL), 16),
     "mmseg": (lambda: mmseg.ResNetV1c(depth=18, **SMALL), 8),
-    "mmpretrain": (lambda: mmpretrain.ResNet(50, stem_channels=8, base_channels=8), 16),
-    "mmpretrain leaky": (lambda: leaky(mmpretrain.ResNet(18, 3, 8, 8)), 0),
     "mmcv": (lambda: mmcv.ResNet(18), 8),
-    "dla": (lambda: dla.DLANet(34, 3, norm_cfg={"type": "BN"}), 12),
     "own": (lambda: own_resnets.Net(own_resnets.Flat), 4),
     "own, other sums": (lambda: own_resnets.Net(own_resnets.OutOfPlace), 0),
 }
+LATER: dict[str, tuple[Callable[[], Any], int]] = {
+    "mmpretrain": (lambda: mmpretrain.ResNet(50, stem_channels=8, base_channels=8), 16),
+    "mmpretrain leaky": (lambda: leaky(mmpretrain.ResNet(18, 3, 8, 8)), 0),
+    "dla": (lambda: dla.DLANet(34, 3, norm_cfg={"type": "BN"}), 12),
+}
+if LATEST:
+    MODELS.update(LATER)
 NO_GRAD = {"type": "BN", "requires_grad": False}
 
 

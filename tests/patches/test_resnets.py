@@ -56,7 +56,10 @@ RESNETS = {
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder: Path = tmp_path_factory.mktemp("resnets")
+    return trial(tmp_path_factory.mktemp("resnets"))
+
+
+def trial(folder: Path) -> dict[str, Any]:
     (folder / "autopatch.toml").write_text(SETTINGS)
     env = environment([APART, HERE / "softnpu"], active=True)
     arguments = [HERE / "patches" / "resnets_trial.py", *DEVICES[1:]]
@@ -86,28 +89,23 @@ def test_poolings_match(seen: dict[str, Any]) -> None:
     assert matched(outcome) >= RESNETS
 
 
-def test_the_same_numbers_gradients_and_statistics(seen: dict[str, Any]) -> None:
+def assert_same_and_taken_back(seen: dict[str, Any], models: int) -> None:
     """To the last bit, checkpointed, with plugins, frozen, of a deep stem and otherwise."""
     assert {name: off for name, (off, _, _) in seen["sums"].items() if off} == {}
-    assert len(seen["sums"]) == 15 * len(DEVICES)
-
-
-def test_the_kernel_adds_on_an_npu_alone(seen: dict[str, Any]) -> None:
+    assert len(seen["sums"]) == models * len(DEVICES)
     for name, (_, calls, expected) in seen["sums"].items():
         assert calls == (expected if name.endswith(", npu") else 0), name
-
-
-def test_the_kernel_pools_where_no_gradient_flows(seen: dict[str, Any]) -> None:
     assert seen["pools"] == {
         f"{device}, {which}": [True, int((device, which) == ("npu", "frozen"))]
         for device in DEVICES
         for which in ("frozen", "trained")
     }
-
-
-def test_reverted_and_compiled(seen: dict[str, Any]) -> None:
     assert seen["reverted"]
     assert seen["compiled"]
+
+
+def test_the_same_numbers_gradients_and_statistics(seen: dict[str, Any]) -> None:
+    assert_same_and_taken_back(seen, models=15)
 
 
 @pytest.mark.skipif(not HAS_TORCH_NPU, reason="needs an NPU, be it soft")
