@@ -23,7 +23,7 @@ __all__ = ["parse"]
 
 #: Each is a module of this package that offers ``command``.
 COMMANDS = (
-    *("doctor", "init", "install", "list", "registry", "rehearse", "report"),
+    *("doctor", "export", "init", "install", "list", "registry", "rehearse", "report"),
     *("scan", "show", "status", "trust", "uninstall", "verify"),
 )
 

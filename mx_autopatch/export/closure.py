@@ -56,6 +56,7 @@ class Closure:
     Attributes:
         statements: Module -> its needed statements, by their index in the module.
         needs: Module -> local name -> what an import has to give it.
+        nested: What imports inside of statements name, of other packages.
         registries: Every registry that the statements name.
         unresolved: ``module:line`` and what could not be followed there.
     """
@@ -64,6 +65,7 @@ class Closure:
     inside: frozenset[str]
     statements: dict[str, dict[int, Statement]] = field(default_factory=dict)
     needs: dict[str, dict[str, Need]] = field(default_factory=dict)
+    nested: set[Symbol] = field(default_factory=set)
     registries: dict[str, StaticRegistry] = field(default_factory=dict)
     unresolved: list[str] = field(default_factory=list)
 
@@ -102,7 +104,7 @@ class _Walk:
         while True:
             while self._waiting:
                 self._define(self._waiting.pop())
-            if not self._register():
+            if not self._attach():
                 break
         self.result.unresolved.sort()
         return self.result
@@ -244,6 +246,7 @@ class _Walk:
             return
         module = statement.source.absolute(node)
         if not self._is_inside(module):
+            self.result.nested |= {Symbol(module, alias.name) for alias in node.names}
             return
         for alias in node.names:
             target = self.sources.get(module)
@@ -261,7 +264,7 @@ class _Walk:
         if place not in self.result.unresolved:
             self.result.unresolved.append(place)
 
-    # -- registrations ---------------------------------------------------------------
+    # -- types and what is attached --------------------------------------------------------------
 
     def _type(self, statement: Statement, value: str) -> None:
         """``type='X'`` in code: everything of that name that the module could mean."""
@@ -279,14 +282,14 @@ class _Walk:
             if statement.first <= entry.line <= statement.last:
                 self._take(entry.module, index, statement)
 
-    def _register(self) -> bool:
-        """Take in statements that register what has been taken in; whether there were any."""
+    def _attach(self) -> bool:
+        """Take in what is attached to what has been taken in; whether there was any."""
         more = False
         for module in list(self.result.statements):
             taken = self.result.statements[module]
             bound = {name for statement in taken.values() for name in statement.binds}
             for index, statement in enumerate(self.statements(module)):
-                if index not in taken and set(_registered(statement)) & bound:
+                if index not in taken and set(_attached(statement)) & bound:
                     self._take(module, index, statement)
                     more = True
         return more or bool(self._waiting)
@@ -311,11 +314,24 @@ def _types(node: ast.AST) -> Iterator[str]:
                 yield value.value
 
 
-def _registered(statement: Statement) -> Iterator[str]:
-    """What a statement that binds nothing registers: ``X.register_module(module=Y)``."""
-    if not isinstance(statement.node, (ast.Expr, ast.For)):
+def _attached(statement: Statement) -> Iterator[str]:
+    """The names that a statement adds something to, or registers.
+
+    ``X.register_module(module=Y)`` registers Y; ``op.register_autograd(f)`` and a function
+    decorated by ``@op.register_fake`` add to op.
+    """
+    node = statement.node
+    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+    if isinstance(node, (ast.Expr, ast.For)):
+        functions = [call.func for call in calls]
+    elif isinstance(node, ast.FunctionDef):
+        functions = [getattr(each, "func", each) for each in node.decorator_list]
+    else:
         return
-    for node in ast.walk(statement.node):
-        function = node.func if isinstance(node, ast.Call) else None
-        if isinstance(function, ast.Attribute) and function.attr == "register_module":
-            yield from statement.uses - {dotted(function.value).partition(".")[0]}
+    for function in functions:
+        if isinstance(function, ast.Attribute):
+            first = dotted(function.value).partition(".")[0]
+            if function.attr == "register_module":
+                yield from statement.uses - {first}
+            else:
+                yield first

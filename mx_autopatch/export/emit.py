@@ -117,25 +117,36 @@ class Emitter:
         return "\n".join(lines)
 
     def _nested(self, statement: Statement, node: ast.Import | ast.ImportFrom) -> list[str] | None:
-        if not isinstance(node, ast.ImportFrom):
-            return None
-        module = statement.source.absolute(node)
-        if module.partition(".")[0] not in self.closure.inside:
+        """The lines in place of an import inside of a statement; None if it stays as it is."""
+        needed = statement.reads | statement.binds
+        used = [
+            alias
+            for alias in node.names
+            if (alias.asname or alias.name.partition(".")[0]) in needed
+        ]
+        module = statement.source.absolute(node) if isinstance(node, ast.ImportFrom) else ""
+        is_inside = module.partition(".")[0] in self.closure.inside
+        if not is_inside and len(used) == len(node.names):
             return None
         sources = self.closure.model.sources
-        target = sources.get(module)
+        target = sources.get(module) if is_inside else None
         lines = []
-        for alias in node.names:
-            meaning = resolve(sources, target, alias.name) if target is not None else None
+        for alias in used:
             local = alias.asname or alias.name
-            if meaning is None or not meaning.name:
-                return None
-            if meaning.module in self.layout:
-                symbol = Symbol(meaning.module, meaning.name)
-                lines.append(self._import(local, Need(symbol.module, symbol.name, symbol=symbol)))
+            meaning = resolve(sources, target, alias.name) if target is not None else None
+            if isinstance(node, ast.Import):
+                lines.append(f"import {_renamed(alias.name, local)}")
+            elif meaning is None or not meaning.name:
+                if is_inside:
+                    return None  # what it means is unknown, and said to be so
+                lines.append(f"from {module} import {_renamed(alias.name, local)}")
             else:
-                lines.append(self._import(local, Need(meaning.module, meaning.name)))
-        return lines
+                symbol = Symbol(meaning.module, meaning.name)
+                need = Need(
+                    symbol.module, symbol.name, symbol if symbol.module in self.layout else None
+                )
+                lines.append(self._import(local, need))
+        return lines or ["pass"]
 
 
 def _renamed(name: str, local: str) -> str:
@@ -162,7 +173,7 @@ def _header(source: Source) -> str:
 
 
 def _leading_comments(source: Source) -> Iterator[str]:
-    for line in source.text.splitlines():
+    for line in source.text.lstrip().splitlines():
         if not line.startswith("#"):
             return
         yield line

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mx_autopatch.export import config as configs
+from mx_autopatch.export.bake import bake
 from mx_autopatch.export.closure import Closure, Symbol, closure
 from mx_autopatch.export.config import ExportError, Types
 from mx_autopatch.export.emit import PACK, Emitter, Layout
@@ -24,9 +25,25 @@ _BASES = frozenset({"mmengine", "mmcv"})
 
 @dataclass
 class Package:
-    """Files to write, by their path below the output folder."""
+    """What is to be written.
 
+    Attributes:
+        name: Of the config, as a module's.
+        original: The config that it was made of, and ``scope`` its default scope.
+        left: The packages that it does without.
+        files: Path below the output folder -> content.
+    """
+
+    name: str
+    original: Path
+    scope: str
+    left: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def config(self) -> str:
+        """The path of the exported config."""
+        return f"{PACK}/configs/{self.name}.py"
 
     def write(self, folder: Path) -> None:
         """Write all files below ``folder``, which is made."""
@@ -36,7 +53,7 @@ class Package:
             path.write_text(text, encoding="utf-8")
 
 
-def build(config: str, model_only: bool = False) -> Package:
+def build(config: str, model_only: bool = False, with_operators: bool = True) -> Package:
     """The package for one config; see the issue's layout. Imports none of what it exports.
 
     Raises:
@@ -54,15 +71,20 @@ def build(config: str, model_only: bool = False) -> Package:
     found = closure(model, inside - _BASES, roots, registered)
     modules = {name: model.sources.get(name) for name in found.statements}
     layout = Layout({n: s for n, s in modules.items() if s is not None}, scope)
-    package = Package()
+    name = re.sub(r"\W", "_", path.stem)
+    left = [each for each in with_registries() if each not in _BASES]
+    package = Package(name, path.resolve(), scope, left)
     emitter = Emitter(found, layout)
     for name in sorted(found.statements):
         package.files[_file(layout[name])] = emitter.module(name)
     package.files[f"{PACK}/registry.py"] = _registry_module(found)
-    _add_inits(package, [layout[name] for name in found.statements], _registering(found, layout))
-    name = path.stem.replace("-", "_").replace(".", "_")
-    package.files[f"{PACK}/configs/{name}.py"] = _config_text(content)
+    operators = bake(found) if with_operators else {}
+    package.files.update(operators)
+    _add_inits(package, _registering(found, layout), bool(operators))
+    package.files[package.config] = _config_text(content)
     package.files["manifest.json"] = _manifest(found, layout)
+    for tool in ("train", "test"):
+        package.files[f"tools/{tool}.py"] = _tool(tool)
     return package
 
 
@@ -120,16 +142,22 @@ def _registry_module(found: Closure) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _add_inits(package: Package, modules: Iterable[str], registering: list[str]) -> None:
-    folders = {PACK, f"{PACK}.configs"}
-    for module in modules:
-        parts = module.split(".")[:-1]
-        folders |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-    for folder in folders:
-        package.files.setdefault(f"{folder.replace('.', '/')}/__init__.py", "")
-    imports = "".join(f"import {module}  # noqa: F401\n" for module in registering)
-    text = f'"""Whatever is registered, when this package is imported."""\n\n{imports}'
-    package.files[f"{PACK}/__init__.py"] = text
+def _add_inits(package: Package, registering: list[str], has_operators: bool) -> None:
+    folders = {str(PurePosixPath(file).parent) for file in package.files}
+    for folder in {*folders, f"{PACK}/configs"}:
+        parts = folder.split("/")
+        for end in range(1, len(parts) + 1):
+            package.files.setdefault("/".join([*parts[:end], "__init__.py"]), "")
+    lines = ['"""Whatever is registered, when this package is imported."""', ""]
+    if has_operators:
+        lines += [f"from {PACK}.mmcv_ext.install import install", "", "install()", ""]
+    # After the operators: mmcv.ops asks for them when it is imported.
+    lines += [f"import {module}  # noqa: E402, F401" for module in registering]
+    package.files[f"{PACK}/__init__.py"] = "\n".join(lines) + "\n"
+
+
+def _tool(name: str) -> str:
+    return Path(__file__).with_name("tools").joinpath(f"{name}.py").read_text(encoding="utf-8")
 
 
 def _config_text(content: dict[str, Any]) -> str:

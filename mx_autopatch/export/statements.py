@@ -52,6 +52,12 @@ class Statement:
         return frozenset(_global_names(table))
 
     @functools.cached_property
+    def reads(self) -> frozenset[str]:
+        """Every name that it reads, local ones included."""
+        nodes = (node for node in ast.walk(self.node) if isinstance(node, ast.Name))
+        return frozenset(node.id for node in nodes if isinstance(node.ctx, ast.Load))
+
+    @functools.cached_property
     def chains(self) -> frozenset[str]:
         """``a.b.c`` for each attribute that is read of a name."""
         return frozenset(

@@ -1,0 +1,1 @@
+"""The scripts that an exported package gets, copied as they are."""
