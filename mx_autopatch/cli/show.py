@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,9 @@ from mx_autopatch.cli.source import Definition, definition, is_importable, writt
 from mx_autopatch.cli.terminal import Fault, console, name_of, table
 from mx_autopatch.engine.entries import PatchEntry
 from mx_autopatch.engine.session import Session
-from mx_autopatch.model import MISSING, Edit, Patch, Replace, Wrap, is_pattern
+from mx_autopatch.engine.sourcetext import preview
+from mx_autopatch.errors import PatchError
+from mx_autopatch.model import MISSING, Edit, Patch, Replace, Rewrite, Subclasses, Wrap, is_pattern
 
 __all__ = ["command"]
 
@@ -43,9 +46,14 @@ def command(given: Given, name: str) -> None:
     _edits(out, patch)
     _requirements(out, session, patch)
     _options(out, session, patch)
+    rewritten: dict[str, Definition] = {}
     for edit in patch.edits:
         if isinstance(edit, (Replace, Wrap)):
             _difference(out, edit)
+        elif isinstance(edit, Rewrite):
+            _rewriting(out, edit, rewritten)
+        elif isinstance(edit, Subclasses):
+            _of_subclasses(out, edit)
 
 
 def _head(out: Console, session: Session, entry: PatchEntry, patch: Patch) -> None:
@@ -128,9 +136,45 @@ def _difference(out: Console, edit: Edit) -> None:
     out.print()
 
 
+def _rewriting(out: Console, edit: Rewrite, rewritten: dict[str, Definition]) -> None:
+    """The diff that a Rewrite makes; the next one of the same target goes on from there."""
+    out.print(known.describe(edit), style="bold")
+    try:
+        old = rewritten[edit.target] if edit.target in rewritten else definition(edit.target)
+        new = old._replace(text=preview(edit, old.text))
+    except (LookupError, PatchError) as error:
+        out.print(f"not here: {error.args[0]}", style="yellow")
+        _pattern(out, edit)
+    else:
+        _print_diff(out, old, new)
+        rewritten[edit.target] = new
+    out.print()
+
+
+def _pattern(out: Console, edit: Rewrite) -> None:
+    for sign, text in (("-", edit.find), ("+", edit.replace)):
+        for line in textwrap.dedent(text).strip().splitlines():
+            out.print(Text(f"{sign}{line}", style=_COLOURS[sign]), soft_wrap=True)
+
+
+def _of_subclasses(out: Console, edit: Subclasses) -> None:
+    out.print(known.describe(edit), style="bold")
+    out.print(f"in each class that {known.function_name(edit.match)} accepts:")
+    for each in edit.edits:
+        out.print(known.describe(each), style="bold")
+        if isinstance(each, Rewrite):
+            _pattern(out, each)
+        elif isinstance(each, (Replace, Wrap)):
+            try:
+                _print_diff(out, None, written(_replacement(each)))
+            except LookupError as error:
+                out.print(f"becomes {error.args[0]}")
+    out.print()
+
+
 def _replacement(edit: Edit) -> Any:
     if isinstance(edit, Wrap):
-        return edit.wrapper
+        return edit.wrapper or edit.decorator
     assert isinstance(edit, Replace)
     return edit.factory if edit.replacement is MISSING else edit.replacement
 

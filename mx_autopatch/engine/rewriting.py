@@ -13,7 +13,7 @@ import re
 import types
 from typing import Any, Callable
 
-from mx_autopatch.engine.sourcetext import SourceText, describe
+from mx_autopatch.engine.sourcetext import SourceText, changed
 from mx_autopatch.engine.syntax import Pattern
 from mx_autopatch.engine.transplant import copy_function
 from mx_autopatch.engine.wrapping import in_descriptor
@@ -111,7 +111,7 @@ def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> An
     code = function.__code__
     if code.co_name == "<lambda>":
         raise PatchError("a lambda cannot be rewritten, since a line may hold several")
-    text = SourceText(code, function.__globals__)
+    text = SourceText.of(function)
     tree, private = text.tree(code)
     plain = _compiled(copy.deepcopy(tree), private, function, text, code.co_freevars)
     if not _same_code(plain, code):
@@ -119,16 +119,10 @@ def _rewritten(function: Any, edit: Rewrite, pattern: Pattern, patch: str) -> An
             f"{text.filename} is not the source of the code that runs: it was changed since, "
             "or another import hook has compiled it"
         )
-    changed = copy.deepcopy(tree)
-    matches = pattern.substitute(changed)
-    if len(matches) != edit.count:
-        often = "once" if edit.count == 1 else f"{edit.count} times"
-        times = f"should be there {often}: " if edit.count > 1 or matches else ""
-        raise LookupError(f"{edit.target}: {times}{describe(pattern, matches, tree, text)}")
     below = len(text.lines) - tree.end_lineno
-    text.write(matches)
+    meant = changed(edit, pattern, tree, text)
     written = text.again(tree, below)
-    if _dump(written) != _dump(changed):
+    if _dump(written) != _dump(meant):
         raise PatchError("what replace makes cannot be written into the source as it stands there")
     _check_names(edit.names, function, tree)
     cells = dict(zip(code.co_freevars, function.__closure__ or ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import linecache
 import re
 import weakref
@@ -11,6 +12,7 @@ from typing import Any
 
 from mx_autopatch.engine.syntax import Match, Pattern
 from mx_autopatch.errors import PatchError
+from mx_autopatch.model import Rewrite
 
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -23,17 +25,10 @@ class SourceText:
 
     ``owner`` has for each line of text the line, counted from one, of the file that it
     counts as: several of ours may be one of the file.
-
-    Raises:
-        PatchError: the source is not there.
     """
 
-    def __init__(self, code: Any, namespace: dict[str, Any]) -> None:
-        self.filename: str = code.co_filename
-        linecache.checkcache(self.filename)
-        entries = linecache.getlines(self.filename, namespace)
-        if not entries:
-            raise PatchError(f"its source is not there: {self.filename}")
+    def __init__(self, filename: str, entries: list[str]) -> None:
+        self.filename = filename
         self.lines: list[bytes] = []
         self.owner: list[int] = []
         #: What the module itself imports, once :meth:`tree` was called.
@@ -42,6 +37,20 @@ class SourceText:
             parts = entry.encode().rstrip(b"\r\n").split(b"\n")
             self.lines += parts
             self.owner += [number] * len(parts)
+
+    @classmethod
+    def of(cls, function: Any) -> SourceText:
+        """The text of the file in which ``function`` was written.
+
+        Raises:
+            PatchError: the source is not there.
+        """
+        filename: str = function.__code__.co_filename
+        linecache.checkcache(filename)
+        entries = linecache.getlines(filename, function.__globals__)
+        if not entries:
+            raise PatchError(f"its source is not there: {filename}")
+        return cls(filename, entries)
 
     def tree(self, code: Any) -> tuple[Any, str]:
         """The function that ``code`` was compiled from, with the numbers of our lines.
@@ -160,7 +169,42 @@ def _forget(name: str, entry: Any) -> None:
         del linecache.cache[name]
 
 
-def describe(pattern: Pattern, matches: list[Match], tree: Any, text: SourceText) -> str:
+def changed(edit: Rewrite, pattern: Pattern, tree: Any, text: SourceText) -> Any:
+    """The tree of a function with the edit made in it, and written into the text.
+
+    Raises:
+        LookupError: the pattern is not there as often as it should be.
+        PatchError: the result cannot be written into the text.
+    """
+    new = copy.deepcopy(tree)
+    matches = pattern.substitute(new)
+    if len(matches) != edit.count:
+        often = "once" if edit.count == 1 else f"{edit.count} times"
+        times = f"should be there {often}: " if edit.count > 1 or matches else ""
+        raise LookupError(f"{edit.target}: {times}{_count(pattern, matches, tree, text)}")
+    text.write(matches)
+    return new
+
+
+def preview(edit: Rewrite, source: str) -> str:
+    """A function's source, not indented, with the edit made in it.
+
+    Raises:
+        LookupError: the pattern is not there as often as it should be.
+        PatchError: it is no source of a function, or the result cannot be written into it.
+    """
+    text = SourceText("", source.splitlines())
+    try:
+        tree = ast.parse(source).body[0]
+    except (SyntaxError, IndexError):
+        raise PatchError("no source of a function") from None
+    if not isinstance(tree, Function):
+        raise PatchError("no source of a function")
+    changed(edit, Pattern(edit.find, edit.replace), tree, text)
+    return b"\n".join(text.lines).decode() + "\n"
+
+
+def _count(pattern: Pattern, matches: list[Match], tree: Any, text: SourceText) -> str:
     """Why a pattern that was not found as often as it should be was not."""
     if matches:
         lines = ", ".join(str(text.owner[match.nodes[0].lineno - 1]) for match in matches)

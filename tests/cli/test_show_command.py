@@ -151,3 +151,59 @@ def test_what_stands_for_modules_of_any_package(cli: Cli) -> None:
     out = cli("show", "projects.bev_pool").out
     assert "*.bev_pool_ext" in out
     assert "of any package" in out
+
+
+REWRITING = '''
+"""Why and how."""
+from mx_autopatch import Patch, Replace, Rewrite, Subclasses, Wrap
+
+def area(a, b):
+    return a * b
+
+def is_shape(cls):
+    return True
+
+PATCHES = (
+    Patch(
+        "mine.code",
+        (
+            Rewrite("shapes.flat:area", "$a * $b", "$a + $b"),
+            Rewrite("shapes.flat:area", "$a + $b", "($a + $b) * 2"),
+            Rewrite("shapes.flat:other", "return $x", "return -$x", count=2),
+            Rewrite("nowhere:f", "a", "b"),
+            Subclasses("shapes.flat:Engine", is_shape, (
+                Rewrite("*:run", "x = $y; return x", "return $y"),
+                Replace("*:area", area),
+                Wrap("*:outer", decorator=area),
+            )),
+        ),
+    ),
+)
+'''
+
+
+@pytest.mark.usefixtures("project")
+def test_what_is_rewritten(cli: Cli) -> None:
+    Path("plugin.py").write_text(REWRITING)
+    Path("autopatch.toml").write_text('[plugins]\nfiles = ["plugin.py"]\n')
+    said = cli("--config", "autopatch.toml", "show", "mine.code")
+    assert (said.code, said.err) == (0, "")
+    first, second, other, nowhere, classes = (
+        part.strip().partition("\n") for part in said.out.split("\n\n")[-5:]
+    )
+    assert first[0] == second[0] == "rewrite shapes.flat:area"
+    assert "-    return b * a\n+    return b + a" in first[2]
+    assert "-    return b + a\n+    return (b + a) * 2" in second[2]
+    assert other[2] == (
+        "not here: shapes.flat:other: should be there 2 times: found in line 1: 'return $x'\n"
+        "-return $x\n+return -$x"
+    )
+    assert nowhere[2] == "not here: nowhere is not installed here\n-a\n+b"
+    assert classes[0] == "subclasses shapes.flat:Engine"
+    assert classes[2].startswith(
+        "in each class that is_shape() accepts:\n"
+        "rewrite *:run\n-x = $y; return x\n+return $y\n"
+        "replace *:area\n--- /dev/null\n"
+    )
+    assert classes[2].count("+    return a * b") == 2
+    assert "shapes" not in sys.modules
