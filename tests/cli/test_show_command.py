@@ -189,7 +189,7 @@ def test_what_is_rewritten(cli: Cli) -> None:
     said = cli("--config", "autopatch.toml", "show", "mine.code")
     assert (said.code, said.err) == (0, "")
     first, second, other, nowhere, classes = (
-        part.strip().partition("\n") for part in said.out.split("\n\n")[-5:]
+        part.strip().partition("\n") for part in said.out.strip().split("\n\n")[-5:]
     )
     assert first[0] == second[0] == "rewrite shapes.flat:area"
     assert "-    return b * a\n+    return b + a" in first[2]
