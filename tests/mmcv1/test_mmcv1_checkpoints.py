@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mmcv.runner import EpochBasedRunner, load_checkpoint
+from mmcv.runner import EpochBasedRunner, IterBasedRunner, load_checkpoint
 
 from mx_autopatch import bootstrap
 
@@ -19,14 +19,14 @@ NAME = "mmcv.checkpoint_load"
 REFUSED = "Weights only|Unsupported global"
 
 
-def runner(folder: Path) -> Any:
+def runner(folder: Path, cls: Any = EpochBasedRunner) -> Any:
     torch.manual_seed(0)
     model = torch.nn.Linear(2, 1)
     model.train_step = None  # the runner asks for it; nothing is trained here
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     logger = logging.getLogger("mmcv1 checkpoints")
     logger.setLevel(logging.CRITICAL)
-    return EpochBasedRunner(model, optimizer=optimizer, work_dir=str(folder), logger=logger)
+    return cls(model, optimizer=optimizer, work_dir=str(folder), logger=logger)
 
 
 @pytest.fixture
@@ -67,3 +67,25 @@ def test_nothing_else_becomes_loadable(tmp_path: Path, engine: Any) -> None:
         with pytest.raises(pickle.UnpicklingError):
             torch.load(path, **options)
     assert torch.load(path, weights_only=False) == {"x": Path("somewhere")}
+
+
+def test_an_iteration_based_runner_resumes_without_a_gpu(
+    checkpoint: str, tmp_path: Path, engine: Any
+) -> None:
+    engine(patches__only=[NAME])
+    with pytest.raises((AssertionError, RuntimeError), match="CUDA"):
+        runner(tmp_path, IterBasedRunner).resume(checkpoint)
+    before = IterBasedRunner.resume
+    bootstrap.activate(overrides={"patches.only": [NAME, "mmcv.iter_resume"]})
+    for options in ({}, {"map_location": "default"}, {"resume_optimizer": True}):
+        reader = runner(tmp_path, IterBasedRunner)
+        reader.resume(checkpoint, **options)
+        assert (reader.epoch, reader.iter) == (3, 7)
+    # A caller's own is handed on.
+    reader = runner(tmp_path, IterBasedRunner)
+    reader.load_checkpoint = lambda file, map_location: {"meta": {"epoch": 1, "iter": map_location}}
+    for arguments in ((checkpoint, True, "meta"), (checkpoint,)):
+        reader.resume(*arguments, **({} if len(arguments) > 1 else {"map_location": "meta"}))
+        assert reader.iter == "meta"
+    bootstrap.deactivate()
+    assert IterBasedRunner.resume is before
