@@ -78,15 +78,7 @@ def _over(name: str, key: str, kernel: Kernel) -> Callable[..., Any]:
     has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
     composition = "CompositeImplicitAutograd"
     if has_kernel(name, key) or not has_kernel(name, composition):
-        call_boxed = torch.library.get_kernel(name, key).call_boxed
-
-        def registered(keys: Any, *args: Any, **kwargs: Any) -> Any:
-            def below(*args: Any, **kwargs: Any) -> Any:
-                return call_boxed(keys, *args, **kwargs)
-
-            return kernel(below, *args, **kwargs)
-
-        return registered
+        return _over_kernel(name, key, kernel)
     # torch's composition, which can be called by a key of its own, and without Python's lock.
     packet, _, overload = name.partition("::")[2].partition(".")
     operator: Any = getattr(getattr(torch.ops.aten, packet), overload or "default")
@@ -96,3 +88,38 @@ def _over(name: str, key: str, kernel: Kernel) -> Callable[..., Any]:
         return operator._op_dk(composite, *args, **kwargs)
 
     return lambda keys, *args, **kwargs: kernel(composed, *args, **kwargs)
+
+
+def _over_kernel(name: str, key: str, kernel: Kernel) -> Callable[..., Any]:
+    import torch
+
+    call_boxed = torch.library.get_kernel(name, key).call_boxed
+    keyset = torch._C.DispatchKeySet
+
+    def registered(*given: Any, **kwargs: Any) -> Any:
+        keys, *args = given
+        if not isinstance(keys, keyset):
+            # Within a TorchDispatchMode (fake tensors are one) torch looks a kernel in Python
+            # up by operator and key, and so finds the last one, this, for the soft NPU's
+            # below, which takes no keys; also when this one is registered no more.
+            return _soft_kernel(name, key)(*given, **kwargs)
+
+        def below(*args: Any, **kwargs: Any) -> Any:
+            return call_boxed(keys, *args, **kwargs)
+
+        return kernel(below, *args, **kwargs)
+
+    return registered
+
+
+def _soft_kernel(name: str, key: str) -> Any:
+    from mx_autopatch.softnpu.install import installed_kernels
+
+    found = installed_kernels().get((name, key))
+    if found is None:
+        raise RuntimeError(
+            f"{name}: another kernel in Python stands below that of mx_autopatch, and within a "
+            "TorchDispatchMode torch cannot tell them apart; switch off the patch that covers "
+            "it (mx-autopatch status names it)"
+        )
+    return found

@@ -79,7 +79,7 @@ BLIND = torch.eye(5, dtype=torch.bool)[0].expand(5, 5).t() | CAUSAL
 )
 def test_bool_masks_stay_bool(engine: Any, masks: list[Any], given: Any, batch_first: bool) -> None:
     report = engine(patches__only=[MASKS], device="soft")
-    assert [o.status for o in report().of(MASKS)] == [Status.LATE] * 2
+    assert [o.status for o in report().of(MASKS)] == [Status.LATE] * 3
     attention = nn.MultiheadAttention(16, 4, batch_first=batch_first)
     x = torch.randn(2, 5, 16) if batch_first else torch.randn(5, 2, 16)
     same(attention, x, x, x, need_weights=False, **given)
@@ -128,6 +128,14 @@ def test_errors_and_revert(engine: Any) -> None:
     assert messages[0] == messages[1]
     bootstrap.deactivate()
     assert F.multi_head_attention_forward is own
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_torchscript_compiles_torchs_own(engine: Any) -> None:
+    layer, x = nn.TransformerEncoderLayer(16, 4, 32, 0.0, batch_first=True), torch.randn(2, 5, 16)
+    engine(patches__only=[MASKS, FAST], device="soft")
+    torch.testing.assert_close(torch.jit.script(layer)(x), layer(x))
 
 
 def test_compiled_on_the_cpu_without_a_break(engine: Any) -> None:
@@ -249,4 +257,9 @@ def test_classes_of_projects(engine: Any, masks: list[Any]) -> None:
     same(PETRMultiheadAttention(nn.MultiheadAttention(16, 4)), torch.randn(5, 2, 16))
     assert masks == [None]
     same(PETRMultiheadAttention(Own()), torch.randn(5, 2, 16))
+    looked_at = PETRMultiheadAttention(nn.MultiheadAttention(16, 4)).npu()
+    weights: list[Any] = []
+    looked_at.attn.register_forward_hook(lambda module, args, result: weights.append(result[1]))
+    looked_at(torch.randn(5, 2, 16, device="npu"))
+    assert weights[0].shape == (2, 5, 5)
     assert masks == [None]

@@ -202,7 +202,7 @@ def test_compiled_without_a_break(engine: Any) -> None:
         def function(x: Any, mask: Any, a: Any, b: Any) -> Any:
             y = x.clone()
             y[mask] = 0.0
-            return x[mask] * 2, y, a @ b
+            return x[mask] * 2, y, a @ b, x @ x.mT
 
         compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
         for device in ("cpu", "npu"):

@@ -77,6 +77,41 @@ def test_below_autograd_and_above_it() -> None:
         assert len(called) == count
 
 
+def test_within_a_dispatch_mode_and_after_it() -> None:
+    """There torch knows of two kernels in Python for one operator and key the last alone."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Passing(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return func(*args, **(kwargs or {}))
+
+    x = torch.randn(2, 3, device="npu")
+    called: list[str] = []
+
+    def product(below: Any, a: Any, b: Any) -> Any:
+        called.append("matmul")
+        return below(a, b)
+
+    def relu(below: Any, x: Any) -> Any:
+        called.append("relu")
+        return below(x)
+
+    end = override({"aten::matmul": product, "aten::relu": relu}, (AUTOGRAD, DEVICE))
+    with Passing():
+        results = (x @ x.t(), torch.relu(x))
+    end()
+    assert called.count("matmul") >= 1 <= called.count("relu")
+    called.clear()
+    with Passing():
+        again = (x @ x.t(), torch.relu(x))
+    assert called == []
+    for one, other in zip(results, again):
+        assert torch.equal(one, other)
+    assert torch.equal(again[1].cpu(), torch.relu(x.cpu()))
+
+
 @pytest.mark.parametrize("name", ["ASCEND_LAUNCH_BLOCKING", "TASK_QUEUE_ENABLE"])
 def test_not_where_launches_are_blocking(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     value = {"ASCEND_LAUNCH_BLOCKING": "1", "TASK_QUEUE_ENABLE": "0"}[name]

@@ -36,7 +36,8 @@ def _attend(attention: Any, **given: Any) -> Any:
     if given["query"].device.type == "npu":
         from torch import nn
 
-        if type(attention).forward is nn.MultiheadAttention.forward:
+        torchs = type(attention).forward is nn.MultiheadAttention.forward
+        if torchs and not attention._forward_hooks:  # which may look at the weights
             given["need_weights"] = False
     return attention(**given)[0]
 

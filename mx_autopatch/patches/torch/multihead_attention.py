@@ -9,7 +9,7 @@ How: what torch makes of a bool mask of the device npu (``_canonical_mask``, in 
      its layers and the attention) remembers it. Where all masks were bool and the weights are
      not asked for, the same projections are made, and scaled_dot_product_attention is called
      with one bool mask. A query that may see nothing gets zeros, as from torch. Other calls
-     are torch's own, and so is compiled code.
+     are torch's own, and so is compiled code, that of TorchScript included.
      Random numbers of dropout are drawn by another kernel, so training with dropout has the
      same distribution, not the same numbers.
 Upstream: torch.nn.functional.multi_head_attention_forward, torch >= 2.1.
@@ -18,9 +18,10 @@ Remove when: torch hands bool masks on, or torch_npu fuses floating ones.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Optional
 
-from mx_autopatch.model import Patch, Replace, Wrap
+from mx_autopatch.model import Call, Context, Patch, Replace, Wrap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,6 +164,15 @@ def _on_npu_with_bool_masks(
     )
 
 
+def _for_torchscript(context: Context) -> str:
+    """TorchScript compiles by the source, and is to compile torch's own."""
+    names = ("_canonical_mask", "multi_head_attention_forward")
+    for name in names:
+        function = getattr(context.module, name)
+        function.__prepare_scriptable__ = functools.partial(getattr, function, "__wrapped__")
+    return f"TorchScript sees torch's own {' and '.join(names)}"
+
+
 PATCHES = (
     Patch(
         name="torch.multihead_attention",
@@ -173,6 +183,7 @@ PATCHES = (
                 multi_head_attention_forward,
                 guard=_on_npu_with_bool_masks,
             ),
+            Call("torch.nn.functional", _for_torchscript),
         ),
         requires=("device:npu", "torch>=2.1"),
     ),
