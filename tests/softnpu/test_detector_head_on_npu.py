@@ -8,16 +8,12 @@ from pathlib import Path
 
 from helpers import ROOT, environment
 
-# In a dispatch mode, as in tracing, torch finds of two kernels in Python for one operator and
-# key only the upper one: here the soft NPU's lies below that patch's, on hardware none does.
-WITHOUT = "torch.batch_matmul"
-
 
 def test_it_gives_results_and_gradients_of_eager(tmp_path: Path) -> None:
     script = ROOT / "tests" / "with_torch" / "detector_head.py"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(script), "npu", "aot_eager"],
-        env=environment(active=True, OMP_NUM_THREADS="1", MX_AUTOPATCH_DISABLE=WITHOUT),
+        env=environment(active=True, OMP_NUM_THREADS="1"),
         cwd=tmp_path,
         capture_output=True,
         text=True,
