@@ -11,7 +11,8 @@ How: a kernel for tensors of the device npu, over torch_npu's at torch's dispatc
      Every other product goes to the kernel that stood there, with 4 us on top; tensors
      of another device pay nothing. Sums are taken in another order: the last digits differ.
      What it saves in memory is measured (benchmarks/patched_calls.py); its speed on
-     hardware is what those migrations report.
+     hardware is what those migrations rely on. Where launches are blocking nothing is covered
+     (see overriding.py).
 Upstream: aten::matmul, any version.
 Remove when: torch_npu's matmul does not expand small matrices.
 """

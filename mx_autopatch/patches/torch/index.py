@@ -1,9 +1,9 @@
 """Indexing by a bool mask as masked_select, and filling by one without waiting, on NPUs.
 
 Why: torch_npu turns a mask into positions (nonzero, which the host waits for) and then
-     gathers by them: two kernels, one of them slow. And ``x[mask] = 0`` reads the value that
-     it has just sent to the device back (``.item()``), so that the host waits once more. 13
-     of 61 published migrations replace the former by masked_select, by hand.
+     gathers by them. And for ``x[mask] = 0`` it reads the value, which is on the device,
+     back (``.item()``), so that the host waits. 13 of 61 published migrations replace the
+     former by masked_select, by hand.
 How: kernels for tensors of the device npu, over torch_npu's at torch's dispatcher (key
      PrivateUse1), below autograd. Reading ``x[mask]`` is masked_select where the mask covers
      all dimensions of x, or all but the last. Writing one value by a mask is masked_fill with
@@ -12,8 +12,8 @@ How: kernels for tensors of the device npu, over torch_npu's at torch's dispatch
      of type uint8 or on another device, float64, complex numbers, overlapping memory.
      A tensor of another device pays nothing, and torch.compile sees aten::index as ever.
      While a rehearsal counts operators, it counts the script's own indexing instead.
-     That masked_select is the faster on hardware is what those migrations report; the soft
-     NPU cannot measure it.
+     That masked_select is the faster on hardware is what those migrations rely on; the soft
+     NPU cannot measure it. Where launches are blocking nothing is covered (see overriding.py).
 Upstream: aten::index.Tensor, aten::index_put_ and aten::_index_put_impl_ of torch_npu
      (op-plugin's IndexKernelNpuOpApi.cpp, IndexPutKernelNpuOpApi.cpp).
 Remove when: torch_npu selects by masks, and fills by them without reading the value.
