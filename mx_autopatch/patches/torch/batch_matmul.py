@@ -1,20 +1,19 @@
-"""Many small matrices times a vector each, without a copy of the matrices for each vector.
+"""Many small matrices times a vector each as an elementwise product, on NPUs.
 
 Why: ``rots.view(B, N, 1, 1, 1, 3, 3).matmul(points.unsqueeze(-1))``, by which BEV models
-     project points, becomes a batched product: torch copies the matrix once for every point,
-     and the NPU's matrix unit, made for tiles of 16 x 16, gets millions of products of
-     3 x 3. 8 of 61 published migrations replace it.
+     project points, is a batched product of millions of 3 x 3 by 3 x 1, for a matrix unit that
+     is made for tiles of 16 x 16. 8 of 61 published migrations replace it.
 How: a kernel for tensors of the device npu, over torch_npu's at torch's dispatcher: the
      elementwise product with broadcasting, summed over the last dimension, for matrices up to
      4 x 4 in tensors of 4 to 7 dimensions times a column each. In half precision the sum is
      taken in float32, as the matrix unit does. Gradients are those of the two operators.
      Every other product goes to the kernel that stood there, with 4 us on top; tensors
      of another device pay nothing. Sums are taken in another order: the last digits differ.
-     What it saves in memory is measured (benchmarks/patched_calls.py); its speed on
-     hardware is what those migrations rely on. Where launches are blocking nothing is covered
-     (see overriding.py).
+     Its speed on hardware is what those migrations rely on; measured is that it takes less
+     memory than torch's composition (benchmarks/patched_calls.py; what CANN's takes is not
+     known). Where launches are blocking nothing is covered (see overriding.py).
 Upstream: aten::matmul, any version.
-Remove when: torch_npu's matmul does not expand small matrices.
+Remove when: CANN's Matmul has a way of its own for small matrices.
 """
 
 from __future__ import annotations
