@@ -12,13 +12,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable
 
 from mx_autopatch.engine import during, late, plugins
-from mx_autopatch.engine.apply import Workbench, reason_and_end
+from mx_autopatch.engine.apply import PLANNERS, reason_and_end
 from mx_autopatch.engine.binding import Bindings
 from mx_autopatch.engine.done import Done, Plan, status_of
 from mx_autopatch.engine.loader import hook
 from mx_autopatch.engine.requires import Requirements
 from mx_autopatch.engine.substitutes import SUBSTITUTING, Substitutes
 from mx_autopatch.engine.words import words
+from mx_autopatch.engine.workbench import Workbench
 from mx_autopatch.errors import PatchError
 from mx_autopatch.model import (
     Before,
@@ -223,7 +224,9 @@ class Workshop:
             for number, _ in edits:
                 self.record(patch, number, Status.UNMET, why)
             return
-        bench = Workbench(patch, self._context(patch, module), self._bindings, self._complain)
+        bench = Workbench(
+            patch, self._context(patch, module), self._bindings, self._complain, PLANNERS
+        )
         plans: list[tuple[int, Edit, Plan]] = []
         changes: list[Change] = []
         current = edits[0][0]

@@ -20,7 +20,7 @@ from mx_autopatch.errors import PatchError
 from mx_autopatch.model import NotNeeded, Status, Subclasses
 
 if TYPE_CHECKING:
-    from mx_autopatch.engine.apply import Workbench
+    from mx_autopatch.engine.workbench import Workbench
 
 _HOOK = "__init_subclass__"
 
