@@ -1,4 +1,4 @@
-"""Boxes of nuscenes-devkit, made and moved at a tenth of the price, to the last bit.
+"""Boxes of nuscenes-devkit, made and rotated faster, to the last bit.
 
 The devkit checks each box for NaN by itself, and works out the matrix of a rotation anew for
 each box that is rotated by it. Here the checks are made for all boxes of a sample at once, and

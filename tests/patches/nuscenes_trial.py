@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 
 from mx_autopatch import bootstrap  # noqa: E402
 
-FRAMES_FOR_TIME, BOXES = 6, 295
+ROUNDS, FRAMES_FOR_TIME, BOXES = 5, 3, 295
 SETTINGS: dict[str, Any] = {"report.level": "silent"}
 OURS = "mmdet3d.nuscenes_*"
 
@@ -184,16 +184,22 @@ def main() -> None:
     listed = {"infos": tables.infos(), "metadata": {"version": tables.VERSION}}
     mmengine.dump({**listed, "data_list": tables.infos(), "metainfo": {}}, root / "infos.pkl")
     originals = [getattr(module, name) for module, name in FUNCTIONS]
-    plain, slow = results(root), microseconds()
+    plain = results(root)
     bootstrap.deactivate()
     for _ in range(3):
         start(only=[OURS])
-    patched, fast = results(root), microseconds()
+    patched = results(root)
     outcomes = [o for o in bootstrap.report().outcomes if o.patch.startswith("mmdet3d.")]
     replaced = [
         getattr(module, name) is not was for (module, name), was in zip(FUNCTIONS, originals)
     ]
     distance = back_to_camera()
+    slow, fast = [], []
+    for _ in range(ROUNDS):  # in turn, since other processes come and go
+        fast.append(microseconds())
+        bootstrap.deactivate()
+        slow.append(microseconds())
+        start(only=[OURS])
     bootstrap.deactivate()
     said = {
         "version": mmdet3d.__version__,
@@ -204,7 +210,7 @@ def main() -> None:
         "outcomes": [[o.patch, o.trigger, str(o.status), o.reason] for o in outcomes],
         "replaced": replaced,
         "reverted": [getattr(m, name) for m, name in FUNCTIONS] == originals,
-        "microseconds": [slow, fast],
+        "microseconds": [min(slow), min(fast)],
         "distance": distance,
     }
     print(f"\n{json.dumps(said)}")

@@ -47,7 +47,7 @@ def assert_same_and_taken_back(seen: dict[str, Any]) -> None:
     assert seen["reverted"]
     assert seen["distance"] < 1e-5
     slow, fast = seen["microseconds"]
-    assert fast < slow / 2, seen["microseconds"]  # 5 to 16 times on a quiet machine
+    assert fast < slow / 2, seen["microseconds"]  # 4 to 8 times where nothing else runs
 
 
 def test_the_metric_writes_and_scores_the_same(seen: dict[str, Any]) -> None:
