@@ -4,7 +4,7 @@ Why: its ``_run_ddp_forward`` asks torch's class for ``_use_replicated_tensor_mo
      torch 2 does not have (Cream#179).
 How: the inputs are scattered as mmcv does it, and the rest is torch's own
      ``_run_ddp_forward``, what it does for compiled modules included.
-Upstream: mmcv.parallel.distributed.MMDistributedDataParallel, mmcv 1.5.1 - 1.7.
+Upstream: mmcv.parallel.distributed.MMDistributedDataParallel, mmcv 1.6 - 1.7.
 Remove when: mmcv 1.x is out of use.
 """
 
@@ -34,6 +34,6 @@ PATCHES = (
                 _run_ddp_forward,
             ),
         ),
-        requires=("mmcv>=1.5.1", "mmcv<2", "torch>=2.0"),
+        requires=("mmcv>=1.6", "mmcv<2", "torch>=2.0"),
     ),
 )

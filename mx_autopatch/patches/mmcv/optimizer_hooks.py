@@ -9,7 +9,7 @@ How: ``clip_grads`` calls ``clip_grad_norm_fused_`` of the runner's optimizer wh
      The classes are patched in place: what registries, configs and constructors make, and
      hooks of projects that derive from these, are the same classes. Gradients of an
      optimizer that clips so are zeroed, not freed.
-Upstream: mmcv.runner.hooks.optimizer, mmcv 1.3 - 1.7; torch_npu.optim.
+Upstream: mmcv.runner.hooks.optimizer, mmcv 1.3.12 - 1.7; torch_npu.optim.
 Remove when: mmcv 1.x is out of use.
 """
 
@@ -78,6 +78,6 @@ PATCHES = (
                 edits=(Wrap("*:after_train_iter", _stepping),),
             ),
         ),
-        requires=("device:npu", "mmcv>=1.3", "mmcv<2", "torch>=2.0"),
+        requires=("device:npu", "mmcv>=1.3.12", "mmcv<2", "torch>=2.0"),
     ),
 )
