@@ -24,11 +24,11 @@ def _is_on_npu(self: Any, *args: Any, **kwargs: Any) -> bool:
 
 def scatter(self: Any, inputs: Any, kwargs: Any, device_ids: Any) -> Any:
     """Inputs and keyword arguments, each in a tuple of one, their data on that device."""
-    import torch
+    import torch_npu
     from mmcv.device.scatter_gather import scatter_kwargs
 
     # mmcv copies to the current device, whichever number it is given.
-    with torch.npu.device(device_ids[0]):
+    with torch_npu.npu.device(device_ids[0]):
         return scatter_kwargs(inputs, kwargs, device_ids, dim=self.dim)
 
 

@@ -18,11 +18,12 @@ from mx_autopatch.model import Patch, Replace
 def _run_ddp_forward(self: Any, *inputs: Any, **kwargs: Any) -> Any:
     from torch.nn.parallel import DistributedDataParallel
 
+    torchs: Any = DistributedDataParallel
     given, named = inputs, kwargs
     if self.device_ids:
         # One tuple and one mapping for each device, of which there is one.
         (given,), (named,) = self.to_kwargs(inputs, kwargs, self.device_ids[0])
-    return DistributedDataParallel._run_ddp_forward(self, *given, **named)
+    return torchs._run_ddp_forward(self, *given, **named)
 
 
 PATCHES = (
