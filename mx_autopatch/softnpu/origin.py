@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import sys
 import sysconfig
 import threading
@@ -45,6 +47,13 @@ _SITES = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-pac
 _SKIPPED = ("torch", "torch_npu", "torchvision", "functorch", "wrapt")
 
 
+@functools.cache
+def _source_file(file: str) -> str:
+    """The file that code is from; what a Rewrite has made says so behind its name."""
+    rewritten = re.match(r"(.+?) <.* rewritten by .*>\Z", file, re.DOTALL)
+    return rewritten[1] if rewritten else file
+
+
 class Places:
     """Tells the user's files from libraries, and those from torch and the like.
 
@@ -78,7 +87,7 @@ class Places:
         line = through = None
         is_print = False
         while frame is not None:
-            file = frame.f_code.co_filename
+            file = _source_file(frame.f_code.co_filename)
             kind = self._kinds.get(file) or self._kind(file)
             if kind == "printing":
                 is_print = True
