@@ -61,6 +61,9 @@ def _one(got: Tensor, expected: Tensor) -> float:
     if not torch.equal(got[strange].nan_to_num(nan=0.5), rounded[strange].nan_to_num(nan=0.5)):
         raise Mismatch("NaN instead of infinity, or of the other sign")
     off = (got.double() - expected.double())[finite].abs()
+    # The smallest numbers that the dtype has are further apart than the others.
+    limits = torch.finfo(got.dtype)
+    off = (off - limits.tiny * limits.eps / 2).clamp(min=0)
     largest = float(expected[finite].abs().max()) if bool(finite.any()) else 0.0
     worst = float(off.max()) if off.numel() else 0.0
     return worst / largest if largest else worst

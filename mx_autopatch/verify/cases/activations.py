@@ -74,14 +74,15 @@ CHECKS = (
           variants=(*({"act": act} for act in _ACTS), {"clamp": 0.5}),
           loss=4),  # derivatives are of the rounded output
     Check("fused_bias_leakyrelu", ops.fused_bias_leakyrelu, plain.fused_bias_leakyrelu,
-          _biased, ("input", "bias"), _INPUT),
+          _biased, ("input", "bias"), _INPUT,
+          loss=4),  # the bias's gradient sums rounded ones
     Check("upfirdn2d", ops.upfirdn2d, plain.upfirdn2d, _resampled, _INPUT, _INPUT,
           variants=({"flip": True}, {"up": 1, "down": 2}), typical=64),
     # Nothing huge: where that cancels out, the sign is a matter of rounding.
     Check("filtered_lrelu", ops.filtered_lrelu, plain.filtered_lrelu,
           _filtered, ("input", "bias"), _INPUT, huge=(),
           variants=({"clamp": 0.5}, {"flip_filter": True}), typical=64,
-          loss=4),  # the bias's gradient sums rounded ones
+          loss=16),  # likewise, of both signs
     Check("filtered_lrelu_act", _act, _plain_act,
           lambda source, n: {"input": source.values(1, 2, n, 16)},
           huge=_INPUT, variants=({"clamp": 0.5},), typical=64),
