@@ -13,8 +13,9 @@ import inspect
 import re
 import textwrap
 from types import CodeType, FunctionType
+from typing import Any
 
-__all__ = ["is_resnet", "pools_once", "residual_shape"]
+__all__ = ["chip", "is_resnet", "pools_once", "residual_shape"]
 
 # ``out += identity`` and its activation side by side, as in torchvision.
 _FLAT = re.compile(r"^ +(\w+) \+= .+\n +\1 = self\.relu\(\1\)$", re.MULTILINE)
@@ -93,3 +94,12 @@ def _source(code: CodeType) -> str:
     except (OSError, TypeError, SyntaxError):  # no source: then it cannot be rewritten either
         return ""
     return ast.unparse(tree)
+
+
+@functools.cache
+def chip(device: Any) -> str:
+    """The name of the NPU ``device``, as "Ascend910B1": not every one has every kernel."""
+    import torch_npu
+
+    name: str = torch_npu.npu.get_device_name(device)
+    return name

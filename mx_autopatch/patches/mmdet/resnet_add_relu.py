@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mx_autopatch.model import Patch, Rewrite, Subclasses
-from mx_autopatch.patches.resnets import residual_shape
+from mx_autopatch.patches.resnets import chip, residual_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Below it the documentation says that nothing is won.
 LEAST = 2_000_000
+#: For which it is built: AddConfig in kernels/add_relu/op_host.
+CHIPS = ("Ascend910B", "Ascend910_93", "Ascend950")
 
 
 def add_relu(relu: Module, out: Tensor, identity: Tensor) -> Tensor:
@@ -63,6 +65,7 @@ def _fits(relu: Module, out: Tensor, identity: Tensor) -> bool:
         and not (relu._forward_hooks or relu._forward_pre_hooks)
         and not (relu._backward_hooks or relu._backward_pre_hooks)
         and not torch.compiler.is_compiling()
+        and chip(out.device).startswith(CHIPS)
     )
 
 

@@ -19,11 +19,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mx_autopatch.model import Patch, Rewrite, Subclasses
-from mx_autopatch.patches.resnets import pools_once
+from mx_autopatch.patches.resnets import chip, pools_once
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+
+
+#: For which the kernel is built: AddConfig in kernels/max_pool2d/op_host.
+CHIPS = ("Ascend910B", "Ascend910_93", "Ascend310P")
 
 
 def max_pool(pool: Module, x: Tensor) -> Tensor:
@@ -58,6 +62,7 @@ def _fits(pool: Any, x: Tensor) -> bool:
         and x.numel() <= 10**9
         and not (pool._forward_hooks or pool._forward_pre_hooks)
         and not torch.compiler.is_compiling()
+        and chip(x.device).startswith(CHIPS)
     )
 
 
