@@ -116,7 +116,7 @@ SigmoidFocalLoss = _define(
     *("mmcv", "mmcv.sigmoid_focal_loss"),
 )
 Stream = _define("Stream", "stream", "stream", "mmcv", "mmcv.stream")
-DDP = _define("DDP", "ddp", "ddp", "mmcv", "mmcv.ddp", "mmcv.ddp_forward")
+DDP = _define("DDP", "ddp", "ddp", "mmcv", "mmcv.ddp", "mmcv.ddp_forward", "mmengine.ddp")
 #: Of an early release; today a part of DDP.
 DDPForward = _define("DDPForward", "ddp_forward", "ddp_forward", "mmcv", "mmcv.ddp_forward")
 OptimizerHooks = _define(
