@@ -59,7 +59,8 @@ class SourceText:
             Its node, and the class that it is in, if any, to which its private names belong.
         """
         try:
-            module = ast.parse(b"\n".join(self.lines))
+            # As text, since a declaration of another encoding is no longer true.
+            module = ast.parse(b"\n".join(self.lines).decode())
         except (SyntaxError, ValueError) as error:
             raise PatchError(f"its source cannot be parsed: {self.filename}: {error}") from None
         self.imported = _imported(module)
@@ -94,7 +95,7 @@ class SourceText:
         # A block of its own keeps its indentation, and strings of several lines are not ours.
         above = [b"if True:"] if tree.col_offset else []
         try:
-            module: Any = ast.parse(b"\n".join([*above, *block]))
+            module: Any = ast.parse(b"\n".join([*above, *block]).decode())
         except SyntaxError as error:
             raise PatchError(f"what replace makes is not Python there: {error}") from None
         ast.increment_lineno(module, first - len(above))
@@ -231,7 +232,7 @@ def _is_closed(node: Any, text: str, before: bytes, after: bytes) -> bool:
 
 
 _BEGINS = re.compile(rb"([(\[,]|(?<![=!<>:])=|\breturn )\s*\Z")
-_ENDS = re.compile(rb"\s*([)\],#]|\Z)")
+_ENDS = re.compile(rb"\s*([)\],;#]|\Z)")
 
 
 def _is_alone(before: bytes, after: bytes) -> bool:

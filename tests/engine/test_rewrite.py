@@ -473,7 +473,8 @@ REFUSED: list[Any] = [
      "rewritten:plain: should be there once: found in lines 41, 43, 44, 47, 48: 'total'"),
     ("Box.loops", "found.append(x)", "if x:\n    y", {}, "FAILED",
      "what replace makes does not go on one line with 'for x in xs:'"),
-    ("twin", "x + 1", "x + 2", {}, "FAILED", "a lambda cannot be rewritten, since a line may hold several"),
+    ("twin", "x + 1", "x + 2", {}, "FAILED",
+     "a lambda cannot be rewritten, since a line may hold several"),
     ("hidden", "x + 1", "x + 2", {}, "FAILED",
      "a Hiding has no Python function that can be rewritten"),
     ("OFFSET", "x + 1", "x + 2", {}, "FAILED",
@@ -504,6 +505,15 @@ def test_the_file_is_not_the_source_of_what_runs(lib: Any, engine: Any, write: A
     status, reason = outcome(report)
     assert status == "FAILED"
     assert f"{module.__file__} is not the source of the code that runs" in reason
+
+
+def test_a_file_in_another_encoding(engine: Any, write: Any) -> None:
+    text = "# coding: latin-1\ndef f(x):\n    é = 'ü' + x; return é  # ß\n"
+    (write({}) / "encoded.py").write_bytes(text.encode("latin-1"))
+    engine(patch(Rewrite("encoded:f", "$a + x", "x + $a + 'ö'")))
+    module = importlib.import_module("encoded")
+    assert module.f("a") == "aüö"
+    assert "    é = x + 'ü' + 'ö'; return é  # ß\n" in inspect.getsource(module.f)
 
 
 def test_without_a_source(lib: Any, engine: Any) -> None:
