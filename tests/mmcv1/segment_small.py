@@ -1,14 +1,10 @@
-"""Train a segmentor of mmseg 0.30 as its tools do; prints as JSON the device that it was on.
-
-python segment_small.py [CHECKPOINT TO RESUME FROM]
-"""
+"""Train a segmentor of mmseg 0.30 as its tools do; prints as JSON the device that it was on."""
 
 # dict() is how OpenMMLab's configs are written.
 # ruff: noqa: C408
 
 import json
 import os
-import sys
 import warnings
 
 import mmcv
@@ -71,7 +67,6 @@ def split(name, count, pipeline):
 
 
 def main():
-    resume_from = sys.argv[1] if len(sys.argv) > 1 else None
     loader = dict(persistent_workers=False)
     cfg = Config(
         dict(
@@ -109,13 +104,13 @@ def main():
             optimizer=dict(type="SGD", lr=0.05, momentum=0.9),
             optimizer_config=dict(),
             lr_config=dict(policy="poly", power=0.9, min_lr=1e-4, by_epoch=False),
-            runner=dict(type="IterBasedRunner", max_iters=6 if resume_from else 4),
+            runner=dict(type="IterBasedRunner", max_iters=4),
             checkpoint_config=dict(by_epoch=False, interval=2),
             evaluation=dict(interval=2, metric="mIoU", pre_eval=True, save_best="mIoU"),
             log_config=dict(interval=1, hooks=[dict(type="TextLoggerHook", by_epoch=False)]),
             log_level="ERROR",
             load_from=None,
-            resume_from=resume_from,
+            resume_from=None,
             workflow=[("train", 1)],
             gpu_ids=[0],
             seed=0,
