@@ -1,8 +1,8 @@
 """mmcv 1.x without torchvision.
 
 Why: mmcv.runner imports torchvision, to read from it where the weights of ``torchvision://``
-     checkpoints lie; without it, or with one built for another torch, no module of mmcv 1.x
-     but its utilities can be imported.
+     checkpoints lie; without it, or with one built for another torch, neither mmcv.runner nor
+     mmcv.cnn, mmcv.ops or any library of models on mmcv 1.x can be imported.
 How: while mmcv.runner.checkpoint executes, a module with that table of addresses, of
      torchvision 0.28, answers for the missing one. Nobody else sees it: to everybody who
      asks, torchvision is as missing as before. Any other part raises an error that names it.
