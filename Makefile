@@ -106,7 +106,7 @@ table: .venv-mmcv1/ready
 	$(BIN)/python tests/patch_table.py
 
 bench: $(VENV)/ready
-	for script in startup import_module call import_mmdet; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in startup import_module call import_mmdet first_step; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf .venv .venv-* work_dirs data
