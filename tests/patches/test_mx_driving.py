@@ -74,9 +74,7 @@ def test_nor_do_its_kernels_seem_to_be_once_its_patcher_is_loaded(engine: Any) -
     engine()
     importlib.import_module("mx_driving.patcher")
     place = importlib.import_module("mx_driving")
-    with pytest.raises(
-        AttributeError, match="not installed; mx_autopatch answers for"
-    ):
+    with pytest.raises(AttributeError, match="not installed; mx_autopatch answers for"):
         place.multi_scale_deformable_attn  # noqa: B018
     with pytest.raises(ImportError, match="bev_pool_v3"):
         from mx_driving import bev_pool_v3  # noqa: F401
