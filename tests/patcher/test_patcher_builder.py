@@ -156,7 +156,8 @@ def test_whether_a_patch_is_in_force(engine: Any) -> None:
         assert not patch.is_applied
         load("studio")
         assert patch.is_applied
-        assert not predefined.is_applied  # mmcv has not been imported
+        # Its module may have been imported by another test, and then it is in force.
+        assert predefined.is_applied is ("mmcv.ops.multi_scale_deform_attn" in sys.modules)
     assert not patch.is_applied
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import HAS_TORCH_NPU, HERE, environment, python
+from helpers import APART, HAS_TORCH_NPU, HERE, environment, python
 
 pytestmark = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("torch", "mmcv", "mmdet", "mmdet3d")),
@@ -21,7 +21,7 @@ DEVICES = ("cpu", "npu") if HAS_TORCH_NPU else ("cpu",)
 def trial(folder: Path) -> dict[str, Any]:
     script = HERE / "patches" / "samplers_trial.py"
     # mmdet and its libraries warn of deprecations of their own.
-    env = environment(active=True)
+    env = environment([APART], active=True)  # mmdet3d wants numba
     done = python(script, *DEVICES, cwd=folder, env=env, warnings=False, timeout=240)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections import OrderedDict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable
@@ -56,6 +57,10 @@ def plugin(write: Callable[..., Path], engine: Any, monkeypatch: pytest.MonkeyPa
     )
     engine(patches__only=[PATCH])
     monkeypatch.chdir(folder)
+    from mmengine.registry import DefaultScope
+
+    # What another test has set would send a look-up to the registry of that scope.
+    monkeypatch.setattr(DefaultScope, "_instance_dict", OrderedDict())
     yield folder
     # A registry stays with its parent, where the next test's would be a second one.
     from mmengine.registry import HOOKS, MODELS
