@@ -65,7 +65,7 @@ def build(config: str, model_only: bool = False, with_operators: bool = True) ->
     if model_only:
         content = configs.of_model(content)
     model = Model()
-    registered = _registered(model, scope)
+    registered = _registered(model, scope, content)
     roots = _roots(content, Types(model, registered, scope), path)
     inside = {symbol.module.partition(".")[0] for symbol in roots} | {scope}
     found = closure(model, inside - _BASES, roots, registered)
@@ -88,8 +88,10 @@ def build(config: str, model_only: bool = False, with_operators: bool = True) ->
     return package
 
 
-def _registered(model: Model, scope: str) -> Registered:
-    packages = dict.fromkeys([scope, *with_registries()])
+def _registered(model: Model, scope: str, content: dict[str, Any]) -> Registered:
+    """Who registers what, in the packages that the config names."""
+    named = {each["type"].partition(".")[0] for _, each in configs.walk(content)}
+    packages = [scope, *sorted(named & {*with_registries()} - {scope})]
     return Registered(model, [s for package in packages for s in model.sources.of(package)])
 
 
