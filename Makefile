@@ -65,6 +65,15 @@ demo-mmcv1: .venv-mmcv1/ready
 	OMP_WAIT_POLICY=passive $(MMCV1)/python -m mx_autopatch --device $(DEVICE) \
 		examples/train_detector_mmcv1.py
 
+# What the lane "npu" does on the CPU as well, and what has no device in it, once a test run.
+ON_BOTH := $(addprefix tests/patches/test_,resnets.py pseudo_sampler.py)
+ON_NONE := $(addprefix tests/patches/test_,nuscenes.py registry_errors.py numpy.py python.py \
+	setuptools.py yapf.py index.py mx_driving.py)
+
+# An engine that starts late goes through all that is loaded: these run where mmdet is not.
+LIGHT := $(addprefix tests/,engine cli patcher e2e profiling patches/test_mx_driving.py)
+
+test: ONCE := $(addprefix --ignore=,$(ON_BOTH))
 test: check npu mmcv1 lanes
 
 # Everything on one Python, with torch and the OpenMMLab packages.
@@ -73,11 +82,12 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q $(TOGETHER)
+	$(BIN)/python -m pytest -q $(TOGETHER) $(LIGHT)
+	$(BIN)/python -m pytest -q $(TOGETHER) $(addprefix --ignore=,$(LIGHT)) $(ONCE)
 
 # What concerns the NPU, on the soft one: the real torch_npu, computed by the CPU.
 npu: .venv-npu/ready
-	$(NPU)/python -m pytest -q $(TOGETHER) tests/softnpu tests/patches
+	$(NPU)/python -m pytest -q $(TOGETHER) tests/softnpu tests/patches $(addprefix --ignore=,$(ON_NONE))
 
 # mmcv 1.x, with the mmdet and mmseg of its time, on the same torch, CPU and soft NPU.
 mmcv1: .venv-mmcv1/ready
