@@ -179,7 +179,7 @@ class _Walk:
         if meaning is None:
             return self._as_written(source, name)
         if not self._is_inside(meaning.module):
-            return self._as_written(source, name) or self._at_its_place(meaning)
+            return self._as_written(source, name) or Need(meaning.module, meaning.name)
         return self._inner(meaning)
 
     def _inner(self, meaning: Meaning) -> Need:
@@ -214,10 +214,6 @@ class _Walk:
                         other = self.sources.get(module)
                         return self._as_written(other, alias.name) if other else None
         return None
-
-    @staticmethod
-    def _at_its_place(meaning: Meaning) -> Need:
-        return Need(meaning.module, meaning.name)
 
     def _need(self, source: Source, name: str, need: Need) -> None:
         self.result.needs.setdefault(source.name, {})[name] = need

@@ -6,10 +6,10 @@ import ast
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from mx_autopatch.export.closure import Closure, Need, Symbol
 from mx_autopatch.export.statements import Statement, imports_in
+from mx_autopatch.registries.packages import version_of
 from mx_autopatch.registries.resolve import resolve
 from mx_autopatch.registries.sources import Source
 
@@ -166,9 +166,10 @@ def _header(source: Source) -> str:
     """What was above the first statement, and where the module comes from."""
     kept = list(_leading_comments(source))
     package = source.name.partition(".")[0]
+    version = version_of(package) or "(not installed)"
     digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
     path = "/".join(source.name.split(".")) + ("/__init__.py" if source.is_package else ".py")
-    kept += [f"# From {package} {_version(package)}, {path}", f"# SHA-256 {digest}", ""]
+    kept += [f"# From {package} {version}, {path}", f"# SHA-256 {digest}", ""]
     return "\n".join(kept)
 
 
@@ -177,14 +178,3 @@ def _leading_comments(source: Source) -> Iterator[str]:
         if not line.startswith("#"):
             return
         yield line
-
-
-def _version(package: str) -> str:
-    from importlib_metadata import packages_distributions
-
-    for distribution in packages_distributions().get(package, ()):
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return "(not installed)"

@@ -71,12 +71,11 @@ def build(config: str, model_only: bool = False, with_operators: bool = True) ->
     found = closure(model, inside - _BASES, roots, registered)
     modules = {name: model.sources.get(name) for name in found.statements}
     layout = Layout({n: s for n, s in modules.items() if s is not None}, scope)
-    name = re.sub(r"\W", "_", path.stem)
     left = [each for each in with_registries() if each not in _BASES]
-    package = Package(name, path.resolve(), scope, left)
+    package = Package(re.sub(r"\W", "_", path.stem), path.resolve(), scope, left)
     emitter = Emitter(found, layout)
-    for name in sorted(found.statements):
-        package.files[_file(layout[name])] = emitter.module(name)
+    for module in sorted(found.statements):
+        package.files[_file(layout[module])] = emitter.module(module)
     package.files[f"{PACK}/registry.py"] = _registry_module(found)
     operators = bake(found) if with_operators else {}
     package.files.update(operators)

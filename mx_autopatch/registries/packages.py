@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["copies_of", "with_registries"]
+__all__ = ["copies_of", "version_of", "with_registries"]
 
 #: The distributions that bring the Registry class, one of which the others require.
 _BASES = frozenset({"mmengine", "mmengine-lite", "mmcv", "mmcv-full", "mmcv-lite"})
@@ -19,16 +20,32 @@ def with_registries() -> tuple[str, ...]:
 
     Extras count: mmdet and mmseg name mmcv in one alone.
     """
-    from importlib_metadata import packages_distributions, requires
+    from importlib_metadata import requires
 
     found = []
-    for package, distributions in packages_distributions().items():
+    for package, distributions in _distributions().items():
         for distribution in distributions:
             wanted = {_normal(requirement) for requirement in requires(distribution) or ()}
             if (wanted | {_normal(distribution)}) & _BASES:
                 found.append(package)
                 break
     return tuple(sorted(set(found) - {__name__.partition(".")[0]}))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Top-level package -> its distributions. It reads all their lists of files: once is enough."""
+    from importlib_metadata import packages_distributions
+
+    return packages_distributions()
+
+
+def version_of(package: str) -> str | None:
+    """The version of the distribution that has a top-level package; None if there is none."""
+    from importlib_metadata import version
+
+    distributions = _distributions().get(package, [])
+    return version(distributions[0]) if distributions else None
 
 
 def _normal(requirement: str) -> str:
