@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 from mx_autopatch.doctor.diagnosis import FAILS, FIXED, OK, Diagnosis
 from mx_autopatch.doctor.probe import attempt
 from mx_autopatch.doctor.symptoms import recognise
 from mx_autopatch.registries.packages import with_registries
+from mx_autopatch.registries.search import is_importable
 from mx_autopatch.registries.sources import Source, Sources
 from mx_autopatch.registries.static import Model
 
@@ -53,7 +53,7 @@ def imports_of(script: Path) -> tuple[list[str], dict[str, str]]:
             elif mine.name not in seen:
                 seen.add(mine.name)
                 waiting.append(mine)
-    missing = {name: file for name, file in found.items() if not _is_importable(name)}
+    missing = {name: file for name, file in found.items() if not is_importable(name)}
     return sorted(found), missing
 
 
@@ -122,10 +122,3 @@ def _modules(model: Model, package: str) -> list[str]:
     if package == "mmcv":
         modules["mmcv.ops"] = None  # imported by nothing else of its own
     return [name for name in modules if name == package or model.sources.get(name) is not None]
-
-
-def _is_importable(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False

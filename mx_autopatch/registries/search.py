@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from mx_autopatch.registries.sources import Source
 from mx_autopatch.registries.static import Entry, Model
 
-__all__ = ["Finding", "Registered", "custom_imports", "find", "hindrance", "near"]
+__all__ = ["Finding", "Registered", "custom_imports", "find", "hindrance", "is_importable", "near"]
 
 _NEAR = 5
 
@@ -113,7 +113,7 @@ def _hindrance(model: Model, module: str, package: str, seen: set[str]) -> str:
     seen.add(module)
     for wanted in source.required:
         top, *rest = wanted.split(".")
-        if top != package and not _exists(top):
+        if top != package and not is_importable(top):
             return f"{module} imports {top}, which is not installed ({source.path})"
         # The packages above a module execute first.
         chain = [".".join([top, *rest[:end]]) for end in range(len(rest) + 1)]
@@ -124,7 +124,8 @@ def _hindrance(model: Model, module: str, package: str, seen: set[str]) -> str:
     return ""
 
 
-def _exists(top: str) -> bool:
+def is_importable(top: str) -> bool:
+    """Whether a top-level module is loaded, or would be found."""
     if top in sys.modules:
         return sys.modules[top] is not None
     try:
